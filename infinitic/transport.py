@@ -28,7 +28,7 @@ from typing import Self
 
 import msgspec
 
-from infinitic.errors import TransportError
+from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Topic
 
 
@@ -295,6 +295,20 @@ class Consumer(ABC):
         """
 
 
+Batch = tuple[Topic, Sequence[Message]]
+"""Messages, and the topic that they go to."""
+
+
+def check_batches(batches: Sequence[Batch]) -> None:
+    """Check the argument of `Transport.publish_all`. Adapters that override it call this first.
+
+    Raises:
+        UsageError: a topic comes twice.
+    """
+    if len({topic.name for topic, _ in batches}) != len(batches):
+        raise UsageError("A topic comes twice in one publish: put its messages into one batch")
+
+
 class Transport(ABC):
     """A connection to a broker.
 
@@ -361,6 +375,40 @@ class Transport(ABC):
                 topic as a whole, or it is absent; publish it again.
             TransportClosed: the transport is closed.
         """
+
+    async def publish_all(self, batches: Sequence[Batch]) -> list[TransportError | None]:
+        """Publish to several topics, and return once the broker has decided on each batch.
+
+        Each batch has a fate of its own, as if it had been given to `publish`: one that fails keeps
+        no other from being sent. **There is no order between topics.** Whoever needs one calls
+        twice.
+
+        This one publishes to one topic after the other. If the broker can take them at once,
+        override it; `infinitic.publishing.publish_together` may help.
+
+        Args:
+            batches: topics, each with its messages. No topic comes twice.
+
+        Returns:
+            One for each batch, in order: None if the broker has accepted it; otherwise the error
+            that `publish` raises for it.
+
+        Raises:
+            UsageError: a topic comes twice. Nothing was sent.
+            TransportClosed: the transport is closed. Each message is in its topic, or it is absent.
+        """
+        check_batches(batches)
+        results: list[TransportError | None] = []
+        for topic, messages in batches:
+            try:
+                await self.publish(topic, messages)
+            except TransportClosed:
+                raise
+            except TransportError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return results
 
     @abstractmethod
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:

@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from infinitic import topics
 from infinitic.engines.workflow.render import make_response
+from infinitic.errors import TransportError
 from infinitic.failures import fit_text
 from infinitic.messages import client
 from infinitic.messages.partial_reading import read_requester
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.topics import Topic
 from infinitic.transport import (
+    Batch,
     Delivery,
     Message,
     MessageTooLarge,
     Outgoing,
     Transport,
+    TransportClosed,
     TransportUnavailable,
     UnknownTopic,
 )
@@ -59,16 +62,18 @@ class Publisher:
         self._declared: set[str] = set()
         self._declaring: dict[str, asyncio.Lock] = {}
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, outgoing: Sequence[Outgoing], *, answers_last: bool = False) -> None:
         """Publish messages, in order within each topic. Those to tag engines go first.
 
-        A client that is gone is passed over (rule S37).
+        There is no other order between topics. A client that is gone is passed over (rule S37).
 
         Args:
             outgoing: any number of messages, also none.
+            answers_last: whether answers to clients wait until all else is accepted.
 
         Raises:
-            TransportError: what the broker refuses; not that it is away.
+            TransportError: what the broker refuses; not that it is away. What it does not refuse
+                was sent, except what waits for what was refused.
         """
         if len(outgoing) == 1:
             await self.send(outgoing[0].topic, [outgoing[0].message])
@@ -83,12 +88,37 @@ class Publisher:
                 last = topic
                 batch = by_topic.setdefault(topic.name, (topic, []))[1]
             batch.append(each.message)
-        batches = list(by_topic.values())
-        if len(batches) > 1:
-            # Who has the answer of an instance that has closed must find its custom id freed.
-            batches.sort(key=_comes_later)
-        for topic, messages in batches:
-            await self.send(topic, messages)
+        if last is not None and len(by_topic) == 1:
+            await self.send(last, batch)
+            return
+        turns: tuple[list[Batch], ...] = ([], [], [])
+        for each_batch in by_topic.values():
+            turns[_find_turn(each_batch[0], answers_last=answers_last)].append(each_batch)
+        for batches in turns:
+            if batches:
+                await self._send_all(batches)
+
+    async def _send_all(self, batches: Sequence[Batch]) -> None:
+        """Publish to several topics at once. What one of them refuses is raised at the end."""
+        if len(batches) == 1:
+            await self.send(*batches[0])
+            return
+        for topic, _ in batches:
+            if topic.subscription is not None and topic.name not in self._declared:
+                await self._declare_once(topic)
+        refused: TransportError | None = None
+        results = await self.transport.publish_all(batches)
+        for (topic, messages), error in zip(batches, results, strict=True):
+            if error is None:
+                continue
+            try:
+                await self._send_again(topic, messages, error)
+            except TransportClosed:
+                raise
+            except TransportError as final:
+                refused = refused or final
+        if refused is not None:
+            raise refused
 
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
         """Publish messages to one topic, in order. It is declared first, if that is needed.
@@ -99,12 +129,25 @@ class Publisher:
         if topic.subscription is not None and topic.name not in self._declared:
             await self._declare_once(topic)
         try:
-            try:
-                await self.transport.publish(topic, messages)
-            except TransportUnavailable:
-                await retry_while_unavailable(
-                    f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)
-                )
+            await self.transport.publish(topic, messages)
+        except (TransportUnavailable, UnknownTopic) as error:
+            await self._send_again(topic, messages, error)
+
+    async def _send_again(self, topic: Topic, messages: Sequence[Message], error: TransportError) -> None:
+        """Publish messages whose first publish has failed.
+
+        Raises:
+            TransportError: what the broker refuses; not that it is away.
+        """
+
+        async def publish() -> None:
+            await self.transport.publish(topic, messages)
+
+        what = f"Publishing to {topic.name}"
+        try:
+            if not isinstance(error, TransportUnavailable):
+                raise error
+            await retry_while_unavailable(what, publish)
         except UnknownTopic:
             if topics.is_for_listeners(topic):
                 # It is made when it is first used. To look for it each time would cost more.
@@ -114,9 +157,7 @@ class Publisher:
             else:
                 _logger.error("%s is gone: it is declared anew", topic.name)
             await self.declare(topic)
-            await retry_while_unavailable(
-                f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)
-            )
+            await retry_while_unavailable(what, publish)
 
     async def declare(self, topic: Topic) -> None:
         """Make a topic and its main subscription where they do not exist yet."""
@@ -175,8 +216,12 @@ class Publisher:
             await self.send(topic, [_cut(letter, error.limit)])
 
 
-def _comes_later(batch: tuple[Topic, list[Message]]) -> bool:
-    return batch[0].subscription != topics.TAG_ENGINE
+def _find_turn(topic: Topic, *, answers_last: bool) -> int:
+    """What waits for what: each turn begins when the one before, if any, has been accepted."""
+    # Who has the answer of an instance that has closed must find its custom id freed.
+    if topic.subscription == topics.TAG_ENGINE:
+        return 0
+    return 2 if answers_last and topic.subscription is None else 1
 
 
 def _cut(letter: Message, limit: int) -> Message:

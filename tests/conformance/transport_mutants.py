@@ -1,6 +1,7 @@
 """All mutants of the transport suite."""
 
 from tests.conformance import (
+    transport_broken_batches as _batches,
     transport_broken_brokers as _brokers,
     transport_broken_delays as _delays,
     transport_broken_keys as _keys,
@@ -12,4 +13,4 @@ from tests.conformance import (
 from tests.conformance.transport_broken import MUTANTS as MUTANTS, Mutant as Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
-_ = (_brokers, _delays, _keys, _links, _peeks, _queues, _runtime)
+_ = (_batches, _brokers, _delays, _keys, _links, _peeks, _queues, _runtime)

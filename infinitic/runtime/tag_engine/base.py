@@ -252,7 +252,8 @@ class TagEngine(ABC, Generic[M]):
         assert message is not None
         try:
             outgoing = await self._make_outgoing(taken.key, taken.deliveries[0], message)
-            await self._publisher.publish(outgoing)
+            # Who is told that an instance has started may address it at once.
+            await self._publisher.publish(outgoing, answers_last=True)
             self._note_done(message)
             await self._subscription.ack(taken.deliveries)
         except (UndecodableMessage, HeldByAnother) as error:

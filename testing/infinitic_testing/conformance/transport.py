@@ -31,10 +31,12 @@ from infinitic_testing.conformance.transport_peek import PeekRules
 from infinitic_testing.conformance.transport_persistence import PersistenceRules
 from infinitic_testing.conformance.transport_retry import RetryRules
 from infinitic_testing.conformance.transport_runtime import RuntimeRules
+from infinitic_testing.conformance.transport_several import SeveralTopicsRules
 
 
 class TransportConformance(
     PersistenceRules,
+    SeveralTopicsRules,
     ExclusiveRules,
     KeyRules,
     DelayRules,

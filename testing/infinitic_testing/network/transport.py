@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from infinitic.errors import TransportError
+from infinitic.publishing import publish_together
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Message
+from infinitic.transport import Batch, Consumer, Message
 from infinitic_testing.intercepting import InterceptedTransport, Operation
 from infinitic_testing.network.consumer import NetworkConsumer, cast_consumer
 from infinitic_testing.network.link import Link
@@ -51,6 +53,10 @@ class NetworkTransport(InterceptedTransport):
             self._after_publish(topic, messages)
 
         await self._link.perform(Operation("publish", topic, messages=messages), publish)
+
+    async def publish_all(self, batches: Sequence[Batch]) -> list[TransportError | None]:
+        """Send all at once. Each batch has a way and a fate of its own, and any may be first."""
+        return await publish_together(self.publish, batches)
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         def join() -> InMemoryConsumer:

@@ -81,10 +81,20 @@ def claim_forgotten(planter: Planter) -> None:
 def answer_before_freeing(planter: Planter) -> None:
     """The result of an instance is told before its custom id is freed."""
 
-    def come_later(batch: Any) -> bool:
-        return not batch[0].name.startswith("client:")
+    def find_turn(topic: Any, **_: Any) -> int:
+        return 0 if topic.name.startswith("client:") else 1
 
-    planter.put(publisher, "_comes_later", come_later)
+    planter.put(publisher, "_find_turn", find_turn)
+
+
+@bug(TAGS)
+def answer_beside_freeing(planter: Planter) -> None:
+    """The result of an instance is told while its custom id is being freed."""
+
+    def find_turn(topic: Any, **_: Any) -> int:
+        return 1
+
+    planter.put(publisher, "_find_turn", find_turn)
 
 
 @bug(TAGS)

@@ -17,9 +17,11 @@ from pydantic import BaseModel
 
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosis
-from infinitic.errors import UsageError
+from infinitic.errors import TransportError, UsageError
+from infinitic.publishing import publish_together
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import (
+    Batch,
     Capabilities,
     Consumer,
     Message,
@@ -152,6 +154,9 @@ class PulsarTransport(Transport):
                 self._forget(topic)
                 await self.declare([topic])
                 await self._producers.send(*group)
+
+    async def publish_all(self, batches: Sequence[Batch]) -> list[TransportError | None]:
+        return await publish_together(self.publish, batches)
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         """Join a subscription, see `Transport.subscribe`.
