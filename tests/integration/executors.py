@@ -12,9 +12,21 @@ from typing import Any
 
 import yaml
 
-from infinitic import Client, Worker, Workflow, ids
+from bench import servers
+from infinitic import Client, Worker, Workflow, ids, topics
+from infinitic.clock import Clock, SystemClock
+from infinitic.messages import service as messages
+from infinitic.messages.service import ExecuteTask
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.stack import configuration
 from tests.integration.test_examples import ROOT, path_of
+
+
+class Tomorrow(Clock):
+    """For this clock, all that waits for its time is due."""
+
+    def now(self) -> float:
+        return SystemClock().now() + 86_400.0
 
 
 class Executors:
@@ -45,6 +57,7 @@ class Executors:
         self.notes.write_text("", encoding="utf-8")
         self.path = folder / "executor.yml"
         self._workflow = workflow
+        self._topic = topics.service_executor(service.__name__)
         hosted = {"name": service.__name__, "executor": {"class": path_of(service), **executor}, **(roles or {})}
         document = yaml.safe_load(configuration("sqlite", self.label, folder, services=[hosted]))
         document["transport"]["shutdown_grace_period_seconds"] = grace
@@ -72,6 +85,20 @@ class Executors:
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
         )
+
+    async def until_broker_has(self, holds: Callable[[list[ExecuteTask]], bool]) -> None:
+        """Return when the attempts that the broker keeps for the service are so.
+
+        It keeps what nobody has acknowledged, also if it is not due yet. The test's own timeout
+        bounds this.
+        """
+        settings = PulsarSettings.model_validate(servers.transport_settings(self.label))
+        async with PulsarTransport(settings, clock=Tomorrow()) as transport:
+            while True:
+                kept = await transport.peek(self._topic, self._topic.subscription or "", 100)
+                if holds([messages.decode(each.message.body) for each in kept]):
+                    return
+                await asyncio.sleep(0.05)
 
     def lines(self) -> list[str]:
         """Read the notes."""
