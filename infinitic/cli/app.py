@@ -37,6 +37,10 @@ COMMANDS = {
         "infinitic.cli.worker.command:command",
         "Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once.",
     ),
+    "dev": CommandEntry(
+        "infinitic.cli.dev.command:command",
+        "Host services and workflows, and start again when a file changes. Ctrl-C ends it at once.",
+    ),
     "start": CommandEntry(
         "infinitic.cli.start.command:command",
         "Start a workflow. Its arguments are checked with its type hints before anything is sent.",

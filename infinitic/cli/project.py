@@ -60,8 +60,17 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigurationError: there is no such file, or it has mistakes.
     """
+    check_config_exists(path)
+    return load(path)
+
+
+def check_config_exists(path: Path) -> None:
+    """Return if there is a configuration file.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     if not path.exists() or path.is_dir():
         raise ConfigurationError(
             f"There is no configuration file {path}: give one with --config FILE, or set INFINITIC_CONFIG"
         )
-    return load(path)

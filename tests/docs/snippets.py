@@ -43,8 +43,8 @@ PROGRAMS = {
     "infinitic": ["-m", "infinitic"],
     "python": [],
 }
-NEED_SERVERS = {"worker", "migrate", "start", "list", "describe", "retry", "signal", "query", "result", "doctor"}
-"""Commands of `infinitic` that a page may show, and that are not run: they need a broker."""
+NEED_SERVERS = {"worker", "dev", "migrate", "start", "list", "describe", "retry", "signal", "query", "result", "doctor"}
+"""Commands of `infinitic` on pages that are not run: they need a broker, or do not end."""
 
 CONTINUES = {
     "docs/testing-faults.md": "docs/testing.md",

@@ -35,9 +35,10 @@ def command(
     """Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once."""
     _fix_hash_seed()
 
+    from infinitic.cli.project import load_config
     from infinitic.cli.worker.process import host
 
-    host(config, log_level)
+    host(lambda: load_config(config), log_level)
 
 
 def _fix_hash_seed() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,30 +15,19 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from infinitic.cli.error_handling import exit_on_error
-from infinitic.config import Config, load
+from infinitic.config import Config
 from infinitic.worker.worker import Worker
 
 
-def host(config: Path, level: str) -> None:
-    """Host the services and workflows of a configuration until a signal comes.
-
-    Args:
-        config: the configuration file.
-        level: the least severity that is logged: "debug", "info", "warning" or "error".
-
-    Raises:
-        typer.Exit: it failed; the message is printed.
-    """
-    _configure_logging(level)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    with exit_on_error(has_log=True):
-        asyncio.run(_work(load(config)))
+def announce_briefly(worker: Worker, config: Config) -> str:
+    """Say what a worker hosts, and on what."""
+    storage = config.storage_settings
+    on = f"{config.transport_settings[0]}{f' and {storage[0]}' if storage else ''}"
+    return f"{worker.name} is ready: {list_hosted(config)} (on {on})"
 
 
-async def _work(config: Config) -> None:
-    worker = Worker.from_config(config=config)
+def list_hosted(config: Config) -> str:
+    """List the services and workflows of a configuration, and its event listener."""
     document = config.document
     parts = [
         f"{kind} {', '.join(names)}"
@@ -48,11 +38,33 @@ async def _work(config: Config) -> None:
         )
         if names
     ]
-    storage = config.storage_settings
-    on = f"{config.transport_settings[0]}{f' and {storage[0]}' if storage else ''}"
+    return "; ".join(parts)
+
+
+def host(read: Callable[[], Config], level: str, announce: Callable[[Worker, Config], str] = announce_briefly) -> None:
+    """Host the services and workflows of a configuration until a signal comes.
+
+    Args:
+        read: reads the configuration, once logging is configured.
+        level: the least severity that is logged: "debug", "info", "warning" or "error".
+        announce: says what is shown when the worker is ready.
+
+    Raises:
+        typer.Exit: it failed; the message is printed.
+    """
+    _configure_logging(level)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    with exit_on_error(has_log=True):
+        asyncio.run(_work(read(), announce))
+
+
+async def _work(config: Config, announce: Callable[[Worker, Config], str]) -> None:
+    worker = Worker.from_config(config=config)
     code: object = 0
     try:
-        await worker.run(on_ready=lambda: typer.echo(f"{worker.name} is ready: {'; '.join(parts)} (on {on})"))
+        await worker.run(on_ready=lambda: typer.echo(announce(worker, config)))
     except SystemExit as leaving:
         # A task wants the process to end with this code.
         code = leaving.code

@@ -1,0 +1,1 @@
+"""``infinitic dev``: a worker that starts again when a file of the project changes."""
