@@ -9,6 +9,7 @@ group `infinitic.storage_wrappers`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -19,12 +20,16 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 
 from infinitic.errors import ConfigurationError
+from infinitic.importing import describe_error
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
 TRANSPORTS = "infinitic.transports"
 STORAGES = "infinitic.storages"
 STORAGE_WRAPPERS = "infinitic.storage_wrappers"
+
+_NEEDED = ("Settings", "from_settings")
+"""What the adapter of an entry point must have."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -57,8 +62,9 @@ class _Plugin(Protocol[T_co]):
 
         Args:
             settings: an instance of `Settings`.
-            deduplication_window: how long, in seconds, unacknowledged messages, deduplication ids
-                and remnants are kept.
+            deduplication_window: in seconds. A transport keeps a message that nobody acknowledges
+                at least that long, counted from its publish, and may then drop it: engines refuse what
+                is older and may be a duplicate. A storage keeps deduplication ids and remnants that long.
 
         Raises:
             ConfigurationError: the settings alone show that it cannot work.
@@ -84,15 +90,15 @@ def load_transport_plugin(name: str) -> TransportPlugin:
     """Load the transport of this name.
 
     Raises:
-        ConfigurationError: there is none, or it cannot be imported.
+        ConfigurationError: there is none, it cannot be imported, or it is no adapter.
         MissingDriverError: its driver is not installed.
     """
-    return cast(TransportPlugin, _load("transport", TRANSPORTS, name))
+    return cast(TransportPlugin, _load("transport", TRANSPORTS, name, _NEEDED))
 
 
 def load_storage_plugin(name: str) -> StoragePlugin:
     """Load the storage of this name. Raises as `load_transport_plugin`."""
-    return cast(StoragePlugin, _load("storage", STORAGES, name))
+    return cast(StoragePlugin, _load("storage", STORAGES, name, _NEEDED))
 
 
 def load_storage_wrapper(name: str) -> Callable[[Storage, str], Storage]:
@@ -122,15 +128,82 @@ def _list_names(points: Iterable[EntryPoint]) -> list[str]:
     return sorted({point.name for point in points})
 
 
-def _load(kind: str, group: str, name: str) -> object:
+def _load(kind: str, group: str, name: str, needs: Iterable[str] = ()) -> Any:
+    """Load what an entry point names. Whatever that raises, the error is one sentence.
+
+    Args:
+        kind: what is loaded, for the error.
+        group: of the entry point.
+        name: of the entry point.
+        needs: the attributes that it must have; without any, it must be callable.
+    """
     points = _find_entry_points(group)
     for point in points:
         if point.name == name:
-            try:
-                return point.load()
-            except ModuleNotFoundError as error:
-                raise ConfigurationError(f"The {kind} '{name}' ({point.value}) cannot be loaded: {error}") from error
+            found = _import(kind, point)
+            _check(kind, point, found, needs)
+            return found
     known = _list_names(points)
     close = get_close_matches(name, known, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
     raise ConfigurationError(f"There is no {kind} '{name}'{hint}; installed are: {', '.join(known) or 'none'}")
+
+
+def _import(kind: str, point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except ConfigurationError:
+        # It says itself what is wrong, for instance that a driver is missing.
+        raise
+    except (Exception, SystemExit) as error:
+        if _is_stale(point, error):
+            why = f"{error}. The entry point is stale: install {_name_owner(point)} again"
+        else:
+            why = f"importing it raised {describe_error(error)}"
+        raise ConfigurationError(f"{_name(kind, point)} cannot be loaded: {why}") from error
+
+
+def _is_stale(point: EntryPoint, error: BaseException) -> bool:
+    """True if the entry point itself names a module or an attribute that does not exist."""
+    if isinstance(error, ModuleNotFoundError):
+        return error.name is not None and f"{point.module}.".startswith(f"{error.name}.")
+    # `load` looks up the attribute in the module, which is imported by then.
+    return isinstance(error, AttributeError) and error.obj is sys.modules.get(point.module)
+
+
+def _check(kind: str, point: EntryPoint, found: Any, needs: Iterable[str]) -> None:
+    """Check that what was loaded can be used as an adapter, before anybody calls it."""
+    missing = [each for each in needs if not hasattr(found, each)]
+    wrong: str | None
+    if missing:
+        wrong = f"it has no {' and no '.join(missing)}: an entry point must name the class of the adapter"
+    elif not needs:
+        wrong = None if callable(found) else "it cannot be called"
+    elif not (isinstance(found.Settings, type) and issubclass(found.Settings, BaseModel)):
+        wrong = "its Settings is not a subclass of infinitic.plugins.Settings"
+    else:
+        wrong = _find_fault_of_maker(found.from_settings)
+    if wrong is not None:
+        raise ConfigurationError(f"{_name(kind, point)} cannot be used: {wrong}")
+
+
+def _find_fault_of_maker(make: Any) -> str | None:
+    """Say why `from_settings` cannot be called as it is called; None if it can."""
+    try:
+        inspect.signature(make).bind(object(), deduplication_window=0.0)
+    except TypeError as error:
+        wanted = "from_settings(settings, *, deduplication_window)"
+        return f"{wanted} cannot be called ({error}). Was it made for this release?"
+    except ValueError:
+        # It is written in C, and does not tell.
+        return None
+    return None
+
+
+def _name(kind: str, point: EntryPoint) -> str:
+    """Name an entry point, with where it points to and what installed it."""
+    return f"The {kind} '{point.name}' ({point.value}, of {_name_owner(point)})"
+
+
+def _name_owner(point: EntryPoint) -> str:
+    return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
