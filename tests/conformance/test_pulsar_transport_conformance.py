@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -20,6 +21,7 @@ from infinitic_testing.conformance.transport import TransportConformance, list_t
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.private import private_pulsar
 from tests.required import reach
+from tests.thorough import IS_THOROUGH
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", "http://127.0.0.1:8080")
 class OnPulsar(TransportConformance):
     settings: ClassVar[PulsarSettings]
     bound = 90.0
+    slow = IS_THOROUGH
 
     def connect(self) -> Transport:
         return PulsarTransport(self.settings)
@@ -40,6 +43,9 @@ class OnPulsar(TransportConformance):
                 return await main
 
         return asyncio.run(bounded())
+
+    def make_connector(self) -> Callable[[], Transport]:
+        return partial(PulsarTransport, self.settings)
 
     async def crash(self, transport: Transport) -> None:
         assert isinstance(transport, PulsarTransport)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -147,3 +148,80 @@ class KnowsNoKeys(Broker):
 
     def declare(self, topics: Iterable[Topic]) -> None:
         super().declare(replace(topic, ordering=Ordering.SHARED) for topic in topics)
+
+
+@broken("PER-3")
+class CrashForgetsAcks(Broker):
+    """What a consumer acknowledged comes again if it crashes right after that."""
+
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
+        settled = [each for each in deliveries if each in consumer.in_hand]
+        super().ack(consumer, settled)
+        self.acked = {**getattr(self, "acked", {}), consumer: [each.message for each in settled]}
+
+    def crash(self, consumer: BrokerConsumer) -> None:
+        super().crash(consumer)
+        acked: dict[BrokerConsumer, list[Message]] = getattr(self, "acked", {})
+        consumer.subscription.put(acked.get(consumer, []), self._time)
+
+
+@broken("PER-7")
+class EphemeralsOutliveACrash(Broker):
+    """The ephemeral subscription of a consumer that crashed stays."""
+
+    def crash(self, consumer: BrokerConsumer) -> None:
+        if consumer.subscription.durable:
+            super().crash(consumer)
+
+
+class WakesLate(Broker):
+    """Wakes consumers a second late while it is `silent`. No mutant by itself."""
+
+    silent = False
+
+    def attach(
+        self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
+    ) -> BrokerConsumer:
+        def wake_late() -> None:
+            if self.silent:
+                asyncio.get_running_loop().call_later(1.0, wake)
+            else:
+                wake()
+
+        return super().attach(topic, subscription, prefetch, wake_late, durable=durable)
+
+
+@broken("FLO-5")
+class PublishesInSilence(WakesLate):
+    """A publish wakes nobody: consumers find its messages when they next look."""
+
+    def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
+        self.silent = True
+        super().publish(topic, messages, now)
+        self.silent = False
+
+
+@broken("FLO-5")
+class LeavesInSilence(WakesLate):
+    """A consumer that leaves wakes nobody: others find what it had when they next look."""
+
+    def detach(self, consumer: BrokerConsumer) -> None:
+        self.silent = True
+        super().detach(consumer)
+        self.silent = False
+
+
+@broken("PER-9")
+class ForgetsAfterAWeek(Broker):
+    """Messages of more than a week ago are dropped, although the deduplication window is longer."""
+
+    def attach(
+        self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
+    ) -> BrokerConsumer:
+        joined = super().attach(topic, subscription, prefetch, wake, durable=durable)
+        everything = super().take(joined, 1000, 0.0)
+        week = 7 * 86_400.0
+        super().ack(joined, [each for each in everything if each.published_at < self._time - week])
+        for each in everything:
+            super().nack(joined, each, 0.0, 0.0)
+        return joined

@@ -20,6 +20,7 @@ class OnMemory(TransportConformance):
     """What is broken is put in the place of `broker_kind` or `transport_kind`."""
 
     patience, silence, delay, promptness, scale, virtual = 30.0, 1.0, 2.0, 0.001, 1.0, True
+    deduplication_window = 14 * 86_400.0
     broker_kind: ClassVar[type[Broker]] = Broker
     transport_kind: ClassVar[type[InMemoryTransport]] = InMemoryTransport
 

@@ -10,7 +10,12 @@ pytest.register_assert_rewrite(
     *(
         f"infinitic_testing.conformance.storage_{part}"
         for part in ("bench", "commit", "races", "read", "find", "life", "model", "tags", "claims")
-    )
+    ),
+    *(
+        f"infinitic_testing.conformance.transport_{part}"
+        for part in ("bench", "delays", "exclusive", "flow", "keys", "life", "peek", "persistence", "process")
+    ),
+    *(f"infinitic_testing.conformance.transport_{part}" for part in ("retry", "runtime", "watch", "workers")),
 )
 
 from infinitic_testing.conformance.storage import StorageConformance as StorageConformance  # noqa: E402

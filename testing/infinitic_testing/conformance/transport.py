@@ -12,9 +12,14 @@ Each test is named after its rule. What the adapter says in `Capabilities.rules`
 - a best-effort rule is run, and the property `RULE held` of the test says whether it held,
 - the methods of an unsupported rule must raise `UnsupportedCapability`.
 
+Implement more of `TransportSuite`, and more rules run: `crash`, `restart`, `remove`,
+`make_connector`. `TransportSuite` says what these words mean for an embedded broker, which is a
+library over files.
+
 Topics have fresh names, so tests may run at the same time on one broker.
 
-The rules RED-4, RED-5, RED-6 and ORD-14 are kept by the runtime; here it runs on the adapter. FLO-4
+The rules RED-4, RED-5, RED-6 and ORD-14 are kept by the runtime; here it runs on the adapter. In
+real time, one test of ORD-14 takes a minute, and runs if `slow` is set. FLO-4
 (back-pressure on producers) has no test, since the port has no way to fill a broker. ORD-8 and
 ORD-12 test that keys are spread over consumers. How evenly they are spread is up to the broker.
 """
@@ -29,6 +34,7 @@ from infinitic_testing.conformance.transport_keys import KeyRules
 from infinitic_testing.conformance.transport_life import LifecycleRules
 from infinitic_testing.conformance.transport_peek import PeekRules
 from infinitic_testing.conformance.transport_persistence import PersistenceRules
+from infinitic_testing.conformance.transport_process import ProcessRules
 from infinitic_testing.conformance.transport_retry import RetryRules
 from infinitic_testing.conformance.transport_runtime import RuntimeRules
 from infinitic_testing.conformance.transport_several import SeveralTopicsRules
@@ -44,6 +50,7 @@ class TransportConformance(
     FlowRules,
     PeekRules,
     LifecycleRules,
+    ProcessRules,
     RuntimeRules,
 ):
     """All rules. `TransportSuite` says what may be overridden."""

@@ -33,6 +33,14 @@ class TransportSuite(ABC):
     """How the suite reaches a broker.
 
     Only `connect` has to be defined. Rules that need another method are skipped without it.
+
+    A broker that runs as a server is the same for all connections of all processes. An *embedded*
+    one is a library over files. It lives in its connections, so for it these words mean:
+
+    - a *restart*: all connections are closed, and then opened again,
+    - a *crash*: a connection is dropped, and its `close` never runs. `crash` releases what the
+      system releases when a process dies, such as its locks, and does nothing else,
+    - *durable*: what was accepted is there when the files are opened again, in any process.
     """
 
     patience: ClassVar[float] = 20.0
@@ -47,6 +55,13 @@ class TransportSuite(ABC):
     """Multiplies the number of messages in rules that use many; 1.0 has 100,000 delayed ones."""
     virtual: ClassVar[bool] = False
     """Whether `run` has virtual time, so that a day may pass."""
+    slow: ClassVar[bool] = False
+    """Whether to run, in real time, also what takes a minute."""
+    embedded: ClassVar[bool] = False
+    """Whether the broker lives in its connections. Then the suite restarts it by itself."""
+    deduplication_window: ClassVar[float | None] = None
+    """The `deduplication_window` of the connections, in seconds; PER-9 is skipped without it. It is
+    waited for, so in real time it must be short."""
 
     @abstractmethod
     def connect(self) -> Transport:
@@ -67,10 +82,21 @@ class TransportSuite(ABC):
         """
         pytest.skip("crash() is not provided")
 
-    async def restart(self) -> None:
-        """Restart the broker, and return when it is up again.
+    def make_connector(self) -> Callable[[], Transport]:
+        """Make what connects in *another process*: a function that can be pickled.
 
-        Rules about restarts are skipped without it.
+        It is called there, in the loop. A class and its arguments are enough, for instance
+        ``functools.partial(MyTransport, "mine://localhost")``. The other process finds modules
+        where this one does (`sys.path`).
+
+        Rules about processes that are killed are skipped without it.
+        """
+        pytest.skip("make_connector() is not provided")
+
+    async def restart(self) -> None:
+        """Restart the broker, and return when it is up again. Connections are left as they are.
+
+        Rules about restarts are skipped without it. An `embedded` broker does not need it.
         """
         pytest.skip("restart() is not provided")
 
@@ -193,6 +219,16 @@ class TransportBench:
         transport = self.suite.connect()
         self.connections.append(transport)
         return transport
+
+    async def restart(self) -> None:
+        """Restart the broker. An embedded one ends with its connections, and `one` is a new one."""
+        if not self.suite.embedded:
+            await self.suite.restart()
+            return
+        for transport in self.connections:
+            await transport.close()
+        self.connections.clear()
+        self.one = self.connect()
 
     async def declare_topic(self, ordering: Ordering = KEYED) -> Topic:
         """Declare a new topic."""

@@ -134,7 +134,7 @@ class DelayRules(TransportSuite):
         """DLY-7."""
         topic = await bench.declare_topic()
         await bench.publish(topic, "a1", at=bench.clock.now() + self.delay)
-        await self.restart()
+        await bench.restart()
         assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from infinitic.transport import Message, MessageTooLarge
+from infinitic.transport import Delivery, Message, MessageTooLarge
 from infinitic_testing.conformance.transport_bench import (
     KEYED,
     SHARED,
@@ -91,6 +91,40 @@ class FlowRules(TransportSuite):
         assert sorted(read_names(await quick.take(3))) == ["a1", "b1", "c1"]
 
     @rule
+    async def test_flo_5_a_publish_wakes_who_waits_on_another_connection(self, bench: TransportBench) -> None:
+        """FLO-5."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.declare_topic(ordering)
+            peer = await bench.join(topic)
+            late = await bench.join(topic, name="ephemeral", durable=False)
+            for number in range(3):
+                receiving = [asyncio.create_task(each.receive()) for each in (peer, late)]
+                await asyncio.sleep(self.silence)
+                start = bench.clock.now()
+                await bench.publish(topic, f"a{number}")
+                for task in receiving:
+                    got = await expect_promptly(
+                        self, bench, start, task, "after it was published on another connection"
+                    )
+                    assert read_names(got) == [f"a{number}"]
+
+    @rule
+    async def test_flo_5_what_is_given_back_wakes_who_waits_on_another_connection(self, bench: TransportBench) -> None:
+        """FLO-5."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.declare_topic(ordering)
+            holder = await bench.join(topic)
+            await bench.publish(topic, "a1", "a2")
+            await holder.take(2)
+            heir = await bench.join(topic)
+            receiving = asyncio.create_task(heir.receive())
+            await asyncio.sleep(self.silence)
+            await holder.transport.close()
+            start = bench.clock.now()
+            got = await expect_promptly(self, bench, start, receiving, "after the one who had it in hand closed")
+            assert read_names(got)[0] == "a1" or ordering is SHARED
+
+    @rule
     async def test_pay_1_any_size_up_to_the_limit(self, bench: TransportBench) -> None:
         """PAY-1."""
         topic = await bench.declare_topic(SHARED)
@@ -121,3 +155,27 @@ class FlowRules(TransportSuite):
             given.clear()
             (got,) = await peer.take(1)
             assert (got.message.key, got.message.body, dict(got.message.headers)) == ("k", body, headers)
+
+
+async def expect_promptly(
+    suite: TransportSuite, bench: TransportBench, start: float, receiving: asyncio.Task[list[Delivery]], when: str
+) -> list[Delivery]:
+    """Wait for what is received, and check that it came within the promptness of the suite.
+
+    Args:
+        suite: knows how long that is.
+        bench: the connections.
+        start: when it could come, in seconds since the Unix epoch.
+        receiving: waits for it.
+        when: what happened at the start, for the error.
+    """
+    advice = "does that wake consumers that wait on other connections?"
+    await asyncio.wait([receiving], timeout=suite.patience)
+    passed = bench.clock.now() - start
+    if not receiving.done():
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        raise AssertionError(f"a message did not come within {passed:.1f} s {when}: {advice}")
+    bound = suite.promptness
+    assert passed <= bound, f"a message came {passed:.2f} s {when}, and not within {bound} s: {advice}"
+    return receiving.result()

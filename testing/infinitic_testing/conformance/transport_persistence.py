@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,7 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, MessageTooLarge, UnknownTopic
 from infinitic_testing.conformance.transport_bench import (
     KEYED,
+    MAIN,
     SHARED,
     TransportBench,
     TransportSuite,
@@ -67,7 +69,7 @@ class PersistenceRules(TransportSuite):
         """PER-2."""
         topic = await bench.declare_topic()
         await bench.publish(topic, "a1", "a2")
-        await self.restart()
+        await bench.restart()
         assert read_names(await (await bench.join(topic)).take(2)) == ["a1", "a2"]
 
     @rule
@@ -83,6 +85,23 @@ class PersistenceRules(TransportSuite):
             await (await bench.join(topic)).expect_nothing()
 
     @rule
+    async def test_per_3_acked_does_not_come_again_after_a_crash(self, bench: TransportBench) -> None:
+        """PER-3."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.declare_topic(ordering)
+            first = await bench.join(topic)
+            await bench.publish(topic, "a1", "b1", "c1")
+            taken = await first.take(3)
+            await first.ack([each for each in taken if read_names([each]) != ["b1"]])
+            await bench.wait_until_durable()
+            await self.crash(first.transport)
+            heir = await bench.join(topic)
+            # What was not acknowledged shows that the crash was noticed.
+            got = read_names(await heir.take(1)) + read_names(await heir.take_rest())
+            lost = sorted(set(got) - {"b1"})
+            assert not lost, f"the acknowledgements of {lost} were lost by a crash right after them"
+
+    @rule
     async def test_per_3_acked_does_not_come_again_after_a_restart(self, bench: TransportBench) -> None:
         """PER-3."""
         topic = await bench.declare_topic()
@@ -91,7 +110,7 @@ class PersistenceRules(TransportSuite):
         await first.ack(await first.take(2))
         await bench.wait_until_durable()
         await first.transport.close()
-        await self.restart()
+        await bench.restart()
         await (await bench.join(topic)).expect_nothing()
 
     @rule
@@ -164,6 +183,20 @@ class PersistenceRules(TransportSuite):
         await bench.wait_until(gone)
 
     @rule
+    async def test_per_7_an_ephemeral_subscription_goes_with_a_crash(self, bench: TransportBench) -> None:
+        """PER-7."""
+        topic = await bench.declare_topic(SHARED)
+        own = Topic(f"conformance:{new_id()}", SHARED, None)
+        listener = await bench.join(topic, name="listener", durable=False)
+        await bench.join(own, on=listener.transport, durable=False)
+        await bench.publish(topic, "a1")
+        await listener.take(1)
+        await self.crash(listener.transport)
+        await wait_until_gone(bench, {topic: [MAIN], own: []})
+        await bench.publish(topic, "a2")
+        assert sorted(read_names(await (await bench.join(topic)).take(2))) == ["a1", "a2"]
+
+    @rule
     async def test_per_8_a_publish_that_fails_leaves_nothing(self, bench: TransportBench) -> None:
         """PER-8."""
         topic = await bench.declare_topic(SHARED)
@@ -185,6 +218,39 @@ class PersistenceRules(TransportSuite):
         assert len(got) <= 3
         assert {delivery.message.body for delivery in got} <= {body}
         await bench.publish(topic, "a1")
+
+    @rule
+    async def test_per_9_kept_for_the_deduplication_window(self, bench: TransportBench) -> None:
+        """PER-9."""
+        window = self.deduplication_window
+        if window is None:
+            pytest.skip("deduplication_window is not provided")
+        topic = await bench.declare_topic()
+        await bench.publish(topic, "a1")
+        await bench.publish(topic, "b1", at=bench.clock.now() + min(self.delay, window / 4))
+        await asyncio.sleep(window * 0.9)
+        await bench.publish(topic, "c1")
+        got = sorted(read_names(await (await bench.join(topic)).take_rest()))
+        assert got == ["a1", "b1", "c1"], f"after {window * 0.9:,.0f} of {window:,.0f} s only {got} is left"
+
+
+async def wait_until_gone(bench: TransportBench, expected: Mapping[Topic, list[str]]) -> None:
+    """Wait until topics have these subscriptions, and no others.
+
+    Args:
+        bench: the connections.
+        expected: the names of the subscriptions of each topic.
+    """
+    left: dict[str, list[str]] = {}
+
+    async def gone() -> bool:
+        for topic, names in expected.items():
+            left[topic.name] = sorted(set((await bench.one.stats(topic)).subscriptions) - set(names))
+        return not any(left.values())
+
+    with suppress(AssertionError):
+        await bench.wait_until(gone)
+    assert not any(left.values()), f"ephemeral subscriptions are left behind: {left}"
 
 
 def make_names(count: int) -> list[str]:
