@@ -63,8 +63,9 @@ class _Plugin(Protocol[T_co]):
         Args:
             settings: an instance of `Settings`.
             deduplication_window: in seconds. A transport keeps a message that nobody acknowledges
-                at least that long, counted from its publish, and may then drop it: engines refuse what
-                is older and may be a duplicate. A storage keeps deduplication ids and remnants that long.
+                at least that long, counted from its publish, and may then drop it: engines refuse
+                what is older and may be a duplicate. A storage keeps deduplication ids and
+                remnants that long.
 
         Raises:
             ConfigurationError: the settings alone show that it cannot work.
