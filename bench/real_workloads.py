@@ -24,12 +24,16 @@ from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 
 @contextlib.asynccontextmanager
 async def running(
-    adder: Adder, database: str, label: str | None = None, wrapper: Callable[[Storage], Storage] = lambda inner: inner
+    adder: Adder,
+    database: str,
+    label: str | None = None,
+    wrapper: Callable[[Storage], Storage] = lambda inner: inner,
+    wrap_transport: Callable[[Transport], Transport] = lambda inner: inner,
 ) -> AsyncGenerator[Worker]:
     """A worker as it runs in production, warm."""
     folder = Path(tempfile.mkdtemp())
     label = label or new_label()
-    transport: Transport = servers.transport(label)
+    transport = wrap_transport(servers.transport(label))
     storage = wrapper(servers.storage(database, label, folder))
     async with transport, storage:
         worker = Worker(transport, storage)
