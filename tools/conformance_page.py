@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from textwrap import fill
 
 from infinitic.transport import Capabilities
@@ -16,6 +17,7 @@ from infinitic_testing.conformance.transport import list_transport_rules
 from infinitic_testing.conformance.transport_rules import TRANSPORT_RULES
 from infinitic_transports.memory import InMemoryTransport
 from infinitic_transports.pulsar import PulsarTransport
+from infinitic_transports.sqlite import SqliteTransport, SqliteTransportSettings
 from tests.conformance.storage_campaign import MUTANTS as STORAGE_MUTANTS
 from tests.conformance.transport_campaign import NO_MUTANT
 from tests.conformance.transport_mutants import MUTANTS
@@ -44,7 +46,12 @@ def render_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def load_capabilities() -> dict[str, Capabilities]:
     """Return what each transport promises."""
-    return {"in-memory": InMemoryTransport().capabilities, "Pulsar": PulsarTransport().capabilities}
+    sqlite = SqliteTransport(SqliteTransportSettings(path=Path("infinitic.db")))
+    return {
+        "in-memory": InMemoryTransport().capabilities,
+        "Pulsar": PulsarTransport().capabilities,
+        "SQLite": sqlite.capabilities,
+    }
 
 
 def render_transport_section() -> str:

@@ -1,0 +1,466 @@
+"""The writer: it owns the connection, the lock between processes, and the group commit.
+
+**How to join a commit.** A job is a plain function that is given a `Turn`. It reads and writes by
+`turn.connection`. All jobs that come while a transaction is being committed share the next one::
+
+    def settle(turn: Turn) -> int:
+        turn.connection.execute(...)                      # any tables of the same file
+        publish(turn, topic, encode_messages(messages))   # putting.py
+        acknowledge(turn, consumer, marks)                # settling.py
+        return 1
+
+    result = await writer.run(settle)
+
+`run` returns what the job returned once it is committed. A job
+
+- may run more than once: if the turn of several jobs fails, each of them is run again alone. So it
+  changes nothing but the database. What has to happen in memory goes to `turn.then`;
+- raises an error of the port before it has written anything, or else undoes what it wrote: such an
+  error goes to its caller, and what the job wrote by then would stay;
+- runs on the event loop, so it must be short: split what is large into several jobs.
+
+When all jobs of a turn are done, `claim` hands messages to consumers that wait, in the same
+transaction: what is published here and taken here costs one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from infinitic.clock import Clock
+from infinitic.errors import InfiniticError, TransportError, UsageError
+from infinitic.transport import TransportClosed, TransportUnavailable
+from infinitic_transports.sqlite.catalog import BrokerCatalog
+from infinitic_transports.sqlite.errors import BROKEN, read_code, translate
+from infinitic_transports.sqlite.locks import Turnstile
+from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, make_turnstile, open_database
+from infinitic_transports.sqlite.settings import Waiting
+from infinitic_transports.sqlite.turn import Turn
+
+_logger = logging.getLogger("infinitic.transport")
+
+T = TypeVar("T")
+
+TURN_SECONDS = 0.02
+"""Seconds for which a turn takes further jobs."""
+TURN_BYTES = 8 * 1024 * 1024
+"""Bytes of jobs after which a turn takes no further ones."""
+LINGER_SECONDS = 0.003
+"""Seconds for which a job that nobody waits for may wait for company."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+_CHECKPOINT_TURNS = 500
+"""Turns between two checkpoints, where commits do not wait for the disk."""
+
+
+class _Job(Generic[T]):
+    """A function that waits for its turn. Without a future it is run until it succeeds."""
+
+    __slots__ = ("failure", "future", "result", "size", "work")
+
+    def __init__(self, work: Callable[[Turn], T], future: asyncio.Future[T] | None, size: int) -> None:
+        self.work = work
+        self.future = future
+        self.size = size
+        self.result: T | None = None
+        self.failure: BaseException | None = None
+
+    def settle(self, failure: BaseException | None = None) -> None:
+        """Tell the caller what came of it."""
+        failure = failure or self.failure
+        future = self.future
+        if future is None:
+            if failure is not None:
+                _logger.warning("A change of the broker's file was given up: %s", failure)
+        elif not future.done():
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(cast(T, self.result))
+
+
+class _BadJobError(Exception):
+    """A job of this turn has failed. What was written has to be undone."""
+
+
+class FileWriter:
+    """The only writer of one connection.
+
+    Args:
+        path: the database file.
+        waiting: when a commit waits for the disk.
+        clock: tells the time.
+
+    Attributes:
+        catalog: what exists.
+        claim: called at the end of a turn with those who wait for messages.
+        wants_turn: says whether `claim` would find something, and reads without a lock.
+        committed: called with each turn that was committed and changed something.
+        failed: called when a turn has failed, with the error of the port.
+    """
+
+    def __init__(self, path: Path, waiting: Waiting, clock: Clock) -> None:
+        self.path = path
+        self.catalog = BrokerCatalog()
+        self.claim: Callable[[Turn], None] = lambda turn: None
+        self.wants_turn: Callable[[], bool] = lambda: False
+        self.committed: Callable[[Turn], None] = lambda turn: None
+        self.failed: Callable[[TransportError], None] = lambda error: None
+        self._waiting = waiting
+        self._now = clock.now
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="infinitic-sqlite")
+        self._connection: sqlite3.Connection | None = None
+        self._turnstile: Turnstile | None = None
+        self._jobs: deque[_Job[Any]] = deque()
+        self._driver: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Future[None] | None = None
+        self._turns = 0
+        # How many jobs are run alone, because one of them is bad.
+        self._alone = 0
+        self._closed = False
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for short reads between turns: fetch all rows at once."""
+        assert self._connection is not None
+        return self._connection
+
+    @property
+    def is_idle(self) -> bool:
+        """True if the connection is open, and no turn is under way."""
+        return self._driver is None and self._connection is not None
+
+    @property
+    def thread(self) -> ThreadPoolExecutor:
+        """The thread for what may wait for the disk or for other processes."""
+        return self._thread
+
+    def check(self) -> None:
+        """Check that the writer may be used here.
+
+        Raises:
+            TransportClosed: it is closed.
+            UsageError: it was made before a fork, or belongs to another loop.
+        """
+        if self._pid != os.getpid():
+            raise UsageError(
+                "This SqliteTransport was made before a fork. Make another one in the child: a connection of SQLite "
+                "does not survive a fork"
+            )
+        if self._closed:
+            raise TransportClosed("This transport is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError("A SqliteTransport belongs to the event loop that first used it: make another one")
+            self._loop = loop
+
+    async def open(self) -> None:
+        """Open the file, and make or migrate the tables. Idempotent.
+
+        Raises:
+            TransportError: it cannot be used; the text says why, and what to do.
+        """
+        self.check()
+        if self._connection is not None:
+            return
+        if self._opening is None:
+            assert self._loop is not None
+            self._opening = self._loop.run_in_executor(self._thread, self._open)
+            self._opening.add_done_callback(self._end_opening)
+        await asyncio.shield(self._opening)
+
+    async def run(self, work: Callable[[Turn], T], *, size: int = 0) -> T:
+        """Do something in the next transaction, and return its result once it is committed.
+
+        If this is cancelled, the job is done nevertheless, or not.
+
+        Args:
+            work: what is done; see the description of the module.
+            size: bytes that it writes.
+
+        Raises:
+            TransportUnavailable: it was not committed, or nobody knows.
+            TransportError: the file cannot be used.
+            TransportClosed: the writer is closed.
+        """
+        await self.open()
+        return await self.submit(work, size=size)
+
+    def submit(self, work: Callable[[Turn], T], *, size: int = 0) -> asyncio.Future[T]:
+        """As `run`, once the file is open: what is submitted first is done first.
+
+        Args:
+            work: what is done.
+            size: bytes that it writes.
+        """
+        self.check()
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.append(_Job(work, future, size))
+        self.start()
+        return future
+
+    def post(self, work: Callable[[Turn], object]) -> None:
+        """Do something soon. Nobody waits for it: it is run until it succeeds, in order.
+
+        Args:
+            work: what is done; see the description of the module.
+        """
+        self.check()
+        self._jobs.append(_Job(work, None, 0))
+        if self._driver is None and self._linger is None:
+            assert self._loop is not None
+            self._linger = self._loop.call_later(LINGER_SECONDS, self.start)
+
+    def start(self) -> None:
+        """Take a turn as soon as what runs on the loop now is done."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._driver is None and not self._closed and self._loop is not None:
+            self._driver = self._loop.create_task(self._drive())
+
+    async def close(self, *, seconds: float = 5.0) -> None:
+        """Do what was posted, and close the connection. Idempotent.
+
+        Args:
+            seconds: how long what was posted may take.
+        """
+        if self._pid != os.getpid() or self._closed:
+            return
+        self.start()
+        if self._driver is not None:
+            await asyncio.wait([self._driver], timeout=seconds)
+        await self.crash()
+
+    async def crash(self) -> None:
+        """Close the connection at once. What was not committed is not done."""
+        self._closed = True
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        driver = self._driver
+        if driver is not None:
+            driver.cancel()
+            await asyncio.wait([driver])
+        for job in self._jobs:
+            if job.future is not None:
+                job.settle(TransportClosed("This transport is closed"))
+        self._jobs.clear()
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        # Threads that wait for the lock or the disk end within one turn of another process.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._shut)
+        self._thread.shutdown(wait=False)
+
+    async def _drive(self) -> None:
+        """Take turns until there is nothing to do."""
+        pause = 0.0
+        try:
+            while self._jobs or self._is_wanted():
+                try:
+                    await self._take_turn()
+                    pause = 0.0
+                except TransportError as error:
+                    self.failed(error)
+                    pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+                    await asyncio.sleep(pause)
+        finally:
+            self._driver = None
+
+    def _is_wanted(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            return self.wants_turn()
+        except sqlite3.Error:
+            # The turn will see what is wrong.
+            return True
+
+    async def _take_turn(self) -> None:
+        """Take one turn.
+
+        Raises:
+            TransportError: it has failed. Its jobs were told, or are run again.
+        """
+        assert self._loop is not None
+        in_thread = self._loop.run_in_executor
+        jobs: list[_Job[Any]] = []
+        try:
+            if self._connection is None:
+                await in_thread(self._thread, self._open)
+            connection, turnstile = self._connection, self._turnstile
+            assert connection is not None
+            assert turnstile is not None
+            if not turnstile.try_enter():
+                await in_thread(self._thread, turnstile.enter)
+            try:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if read_code(error) != sqlite3.SQLITE_BUSY:
+                        raise
+                    # Somebody who knows nothing of our lock.
+                    await in_thread(self._thread, self._begin_patiently)
+                turn, changed = self._perform(connection, jobs)
+                if changed and self._waiting is Waiting.FULL:
+                    await in_thread(self._thread, connection.execute, "COMMIT")
+                else:
+                    connection.execute("COMMIT" if changed else "ROLLBACK")
+                    self._turns += changed
+                    if self._turns >= _CHECKPOINT_TURNS and self._waiting is Waiting.NORMAL:
+                        self._turns = 0
+                        await in_thread(self._thread, _make_checkpoint, connection)
+            finally:
+                turnstile.leave()
+        except (sqlite3.Error, OSError) as error:
+            self._undo(error)
+            failure = translate(error, self.path)
+            self._give_up(jobs, failure, together=isinstance(failure, TransportUnavailable))
+            raise failure from error
+        except TransportError as error:
+            # It cannot be opened.
+            self._undo(error)
+            self._give_up([*jobs, *self._jobs], error, together=True, taken=False)
+            raise
+        except _BadJobError as error:
+            self._undo(error)
+            cause = error.__cause__ or error
+            self._give_up(jobs, cause, together=False)
+            return
+        turn.apply()
+        for job in jobs:
+            job.settle()
+        if changed:
+            self.committed(turn)
+
+    def _begin_patiently(self) -> None:
+        connection = self.connection
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        finally:
+            connection.execute("PRAGMA busy_timeout = 0")
+
+    def _perform(self, connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> tuple[Turn, bool]:
+        """Run jobs, and hand out messages.
+
+        Args:
+            connection: in a transaction.
+            jobs: those that were run are added to it.
+
+        Returns:
+            The turn, and whether it has changed anything.
+        """
+        assert self._loop is not None
+        before = connection.total_changes
+        ends = self._loop.time() + TURN_SECONDS
+        turn = Turn(connection, self._now(), self.catalog)
+        size = 0
+        while self._jobs and size <= TURN_BYTES and self._loop.time() <= ends:
+            job = self._jobs.popleft()
+            jobs.append(job)
+            size += job.size
+            written = connection.total_changes
+            job.failure = None
+            try:
+                job.result = job.work(turn)
+            except InfiniticError as error:
+                if connection.total_changes != written:
+                    raise _BadJobError from error
+                job.failure = error
+            except sqlite3.Error as error:
+                if isinstance(translate(error, self.path), TransportUnavailable):
+                    raise
+                raise _BadJobError from error
+            except Exception as error:
+                raise _BadJobError from error
+            if self._alone:
+                self._alone -= 1
+                break
+        self.claim(turn)
+        turn.finish()
+        return turn, connection.total_changes != before
+
+    def _undo(self, error: BaseException) -> None:
+        """Undo the transaction, and forget what was read in it."""
+        connection = self._connection
+        self.catalog.move(-1)
+        if connection is None:
+            return
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if read_code(error) in BROKEN:
+            self._connection = None
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _give_up(self, jobs: list[_Job[Any]], error: BaseException, *, together: bool, taken: bool = True) -> None:
+        """Deal with the jobs of a turn that has failed.
+
+        Args:
+            jobs: its jobs.
+            error: why.
+            together: whether all of them fail. Otherwise one of them is bad, and each is run again
+                alone.
+            taken: whether they were taken from those that wait.
+        """
+        if not taken:
+            self._jobs.clear()
+        if len(jobs) > 1 and not together:
+            self._jobs.extendleft(reversed(jobs))
+            self._alone = len(jobs)
+            return
+        again: list[_Job[Any]] = []
+        for job in jobs:
+            if job.future is None and isinstance(error, TransportUnavailable):
+                again.append(job)
+            else:
+                job.settle(error)
+        self._jobs.extendleft(reversed(again))
+
+    def _open(self) -> None:
+        try:
+            turnstile = self._turnstile
+            if turnstile is None:
+                turnstile = self._turnstile = make_turnstile(self.path)
+            turnstile.enter()
+            try:
+                self._connection = open_database(self.path, self._waiting)
+            finally:
+                turnstile.leave()
+        except (sqlite3.Error, OSError) as error:
+            raise translate(error, self.path) from error
+
+    def _end_opening(self, opening: asyncio.Future[None]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            # Callers that wait raise the error. If none is left, nobody has to see it.
+            opening.exception()
+
+    def _shut(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+        if self._turnstile is not None:
+            self._turnstile.close()
+            self._turnstile = None
+
+
+def _make_checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what was committed from the log to the file, so that the log does not grow."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
