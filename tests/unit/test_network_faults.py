@@ -362,6 +362,19 @@ def test_a_process_that_is_cut_off_reaches_nothing_while_others_do(verb: str) ->
     play(main)
 
 
+def test_a_process_that_is_cut_off_is_not_cut_off_for_longer_by_its_calls() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("partitions")
+        plan.rates["partitions"] = 10.0
+        transport = prepare(network, process)
+        calls = (transport.publish(TOPIC, [letter(str(number))]) for number in range(20))
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(each, TransportUnavailable) for each in failed)
+        assert plan.fired["partitions"] == 1
+
+    play(main)
+
+
 def test_the_oldest_messages_starve_while_newer_ones_come() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("starvation")

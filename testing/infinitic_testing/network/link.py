@@ -75,7 +75,8 @@ class Link(Interceptor):
             # The broker has sent the messages: only the way back is left, and `call` does nothing.
             self._send_back(operation, reply, None, self.path.cuts)
         else:
-            seconds = self.fates.draw_partition()
+            # One that is cut off stays so no longer, however often it tries again.
+            seconds = self.fates.draw_partition() if self.path.own.is_up else None
             if seconds is not None:
                 self._cut_off(seconds)
             delay = self.fates.draw_way_there(operation.verb)

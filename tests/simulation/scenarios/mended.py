@@ -212,13 +212,19 @@ class Ledger(Workflow):
     oven = Workflow.new_service(Oven)
     more = Channel[bool]()
 
+    def __init__(self) -> None:
+        self.noting = asyncio.Event()
+
     async def run(self) -> int:
+        # A call that comes after the failure finds a closed instance.
+        await self.noting.wait()
         first = await self.oven.bake(1)
         if not MENDED[self.context.workflow_id]:
             raise ValueError("mistake 1")
         return await self.oven.bake(first + 1)
 
     async def note(self) -> int:
+        self.noting.set()
         await self.more.receive()
         return await self.oven.bake(2)
 
