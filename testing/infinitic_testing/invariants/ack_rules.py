@@ -44,17 +44,22 @@ def check_input_taken(
         sent: all that was published for the instance.
         is_told: tells whether a client was told.
     """
+    if instance is None:
+        waited = message.headers.get(WAITS, "0")
+        copies.has_waited |= waited.isdecimal() and int(waited) >= len(WAIT_SECONDS)
     if copies.left > 0:
         return None
     if instance is None:
-        return _check_without_instance(asked, message, sent, is_told)
+        return _check_without_instance(asked, message, copies, sent, is_told)
     lost = None if instance.is_over else _find_lost(asked, instance)
     if lost is not None:
         return lost
     return _check_answer(asked, instance, sent, is_told)
 
 
-def _check_without_instance(asked: engine.Input, message: Message, sent: Sent, is_told: IsTold) -> str | None:
+def _check_without_instance(
+    asked: engine.Input, message: Message, copies: Copies, sent: Sent, is_told: IsTold
+) -> str | None:
     if isinstance(asked, engine.Start):
         if sent.claims and CLAIMED in message.headers:
             # It has come late, and the tag engine is asked whether it is to be taken still.
@@ -64,8 +69,8 @@ def _check_without_instance(asked: engine.Input, message: Message, sent: Sent, i
     can_wait |= engine.AskQuery | engine.Terminate | engine.CompleteTimers
     if isinstance(asked, engine.Wait) and asked.stop:
         return None
-    waited = message.headers.get(WAITS, "0")
-    if isinstance(asked, can_wait) and (not waited.isdecimal() or int(waited) < len(WAIT_SECONDS)):
+    # The acknowledgement of an earlier copy may take longer than all the waits that follow.
+    if isinstance(asked, can_wait) and not copies.has_waited:
         return f"an input that came before its start is acknowledged, and no copy of it waits: {asked}"
     reply_to: ReplyTo | None = getattr(asked, "reply_to", None)
     if reply_to is not None and not is_told(reply_to):

@@ -36,13 +36,19 @@ class Copies:
     """How many copies of a message were published, and how many of them are acknowledged.
 
     Copies that are published at one instant count as one when they are acknowledged.
+
+    Attributes:
+        published: how many were published.
+        settled: when those were published that are acknowledged.
+        has_waited: True once one is acknowledged that had waited for its start as often as it may.
     """
 
-    __slots__ = ("published", "settled")
+    __slots__ = ("has_waited", "published", "settled")
 
     def __init__(self) -> None:
         self.published = 0
         self.settled: set[float] = set()
+        self.has_waited = False
 
     @property
     def left(self) -> int:
