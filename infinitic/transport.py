@@ -300,11 +300,7 @@ Batch = tuple[Topic, Sequence[Message]]
 
 
 def check_batches(batches: Sequence[Batch]) -> None:
-    """Check the argument of `Transport.publish_all`. Adapters that override it call this first.
-
-    Raises:
-        UsageError: a topic comes twice.
-    """
+    """Raise a `UsageError` if a topic comes twice: see `Transport.publish_all`."""
     if len({topic.name for topic, _ in batches}) != len(batches):
         raise UsageError("A topic comes twice in one publish: put its messages into one batch")
 
@@ -379,19 +375,17 @@ class Transport(ABC):
     async def publish_all(self, batches: Sequence[Batch]) -> list[TransportError | None]:
         """Publish to several topics, and return once the broker has decided on each batch.
 
-        Each batch has a fate of its own, as if it had been given to `publish`: one that fails keeps
-        no other from being sent. **There is no order between topics.** Whoever needs one calls
-        twice.
+        Each batch has a fate of its own, as by `publish`: one that fails keeps no other from being
+        sent. **There is no order between topics.** Whoever needs one calls twice.
 
-        This one publishes to one topic after the other. If the broker can take them at once,
-        override it; `infinitic.publishing.publish_together` may help.
+        This one publishes to one topic after the other. Override it if the broker can take them at
+        once: `infinitic.publishing.publish_together` does so.
 
         Args:
             batches: topics, each with its messages. No topic comes twice.
 
         Returns:
-            One for each batch, in order: None if the broker has accepted it; otherwise the error
-            that `publish` raises for it.
+            One for each batch, in order: None if it was accepted, or the error of `publish`.
 
         Raises:
             UsageError: a topic comes twice. Nothing was sent.
@@ -402,12 +396,11 @@ class Transport(ABC):
         for topic, messages in batches:
             try:
                 await self.publish(topic, messages)
+                results.append(None)
             except TransportClosed:
                 raise
             except TransportError as error:
                 results.append(error)
-            else:
-                results.append(None)
         return results
 
     @abstractmethod

@@ -28,6 +28,7 @@ from infinitic.runtime.tag_engine.engine import WorkflowTagEngine
 from infinitic.runtime.tag_engine.task_engine import ServiceTagEngine
 from infinitic.runtime.versions import Told
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
+from infinitic.shared_commit import find_shared_commit
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 from infinitic.worker.hosted import Hosted
@@ -83,6 +84,7 @@ class ComponentFactory:
         self.publisher = Publisher(transport)
         """What all components publish with."""
         self._group_commit = None if storage is None else GroupCommit(storage.states)
+        self._shared_commit = None if storage is None else find_shared_commit(transport, storage)
         self._told = Told()
         self._trials = Trials()
         self._maintained: set[str] = set()
@@ -157,6 +159,7 @@ class ComponentFactory:
                     on_stall=self._on_stall,
                     purge_soon=self._find_maintenance(storage).purge_soon,
                     event_switch=self._event_switch,
+                    shared_commit=self._shared_commit,
                 )
             )
             self._maintained.add(name)

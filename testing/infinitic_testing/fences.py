@@ -27,15 +27,18 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from infinitic.errors import UsageError
+from infinitic.shared_commit import SharedCommit
 from infinitic.storage import Storage
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Transport, TransportClosed
 from infinitic_testing.intercepting import (
+    InterceptedCommit,
     InterceptedConsumer,
     InterceptedStorage,
     InterceptedTransport,
     Interceptor,
     Operation,
+    share_intercepted,
 )
 
 T = TypeVar("T")
@@ -159,7 +162,7 @@ class FencedTransport(InterceptedTransport):
         UsageError: `inner` has no method `crash`.
     """
 
-    __slots__ = ("_fence", "_reconnect")
+    __slots__ = ("_fence", "_reconnect", "_shared", "_storage")
 
     def __init__(self, inner: Transport, fence: Fence, *, reconnect: Callable[[], Transport] | None = None) -> None:
         if not isinstance(inner, SupportsCrash):
@@ -167,15 +170,29 @@ class FencedTransport(InterceptedTransport):
         super().__init__(inner, _Gate(fence))
         self._fence = fence
         self._reconnect = reconnect
+        self._shared: InterceptedCommit | None = None
+        self._storage: Storage | None = None
         fence.on_cut(inner.crash)
         fence.on_cut(self._replace_connection)
 
     def make_consumer(self, inner: Consumer, topic: Topic) -> Consumer:
         return _FencedConsumer(inner, self._fence, topic)
 
+    def share_commit(self, storage: Storage) -> SharedCommit | None:
+        """The commit of the two inner connections, which counts as one operation."""
+        found = share_intercepted(self.inner, storage)
+        if found is None:
+            return None
+        self._shared = InterceptedCommit(*found)
+        self._storage = storage
+        return self._shared
+
     def _replace_connection(self) -> None:
         if self._reconnect is not None:
             self.inner = self._reconnect()
+            found = None if self._storage is None else share_intercepted(self.inner, self._storage)
+            if self._shared is not None and found is not None:
+                self._shared.inner = found[0]
 
 
 class _FencedConsumer(InterceptedConsumer):

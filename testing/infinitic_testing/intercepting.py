@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
+from infinitic.shared_commit import SharedCommit, SharesCommits, Unsent, WholeStep
 from infinitic.storage import (
     Change,
     Claim,
@@ -29,7 +31,7 @@ from infinitic.storage import (
     TagStorage,
 )
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, Message, Peeked, TopicStats, Transport
+from infinitic.transport import Batch, Consumer, Delivery, Message, Peeked, TopicStats, Transport
 
 T = TypeVar("T")
 
@@ -46,6 +48,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
         now: the time of a purge, in seconds since the Unix epoch.
         tag_changes: what an update of tags writes. A claim is written as the change that adds the
             member: it takes effect only if it is granted.
+        happened: filled with what has happened when whole steps are committed; None: a commit
+            writes only.
     """
 
     verb: str
@@ -55,9 +59,26 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     changes: Sequence[Change | Published] = ()
     now: float = 0.0
     tag_changes: Sequence[TagChange] = ()
+    happened: list[Happened] | None = None
 
     def __str__(self) -> str:
         return self.verb if self.topic is None else f"{self.verb} {self.topic.name}"
+
+
+class Happened(msgspec.Struct, frozen=True, gc=False):
+    """What has happened of a step that was committed as a whole.
+
+    Attributes:
+        change: what was written.
+        sent: its messages, by topic. Those that nobody listens for are left out.
+        topic: where its inputs came from.
+        settled: the inputs that were in hand, and are acknowledged.
+    """
+
+    change: Change
+    sent: Sequence[Batch]
+    topic: Topic
+    settled: Sequence[Delivery]
 
 
 class Interceptor(ABC):
@@ -291,3 +312,49 @@ class _InterceptedTags(TagStorage):
 
     async def purge(self, now: float, limit: int = 1000) -> int:
         return await self.interceptor.perform(Operation("purge_tags", now=now), lambda: self.inner.purge(now, limit))
+
+
+class InterceptedCommit(SharedCommit):
+    """The commit that a transport and a storage share, behind the interceptor of the storage.
+
+    An intercepted transport hands it out only if it has `share_commit`. Others change what is
+    published or acknowledged, and nothing of a commit would go their way.
+
+    Args:
+        inner: the commit of the inner connections.
+        interceptor: what stands in the way.
+    """
+
+    __slots__ = ("inner", "interceptor")
+
+    def __init__(self, inner: SharedCommit, interceptor: Interceptor) -> None:
+        self.inner = inner
+        self.interceptor = interceptor
+
+    async def commit(self, steps: Sequence[WholeStep]) -> list[Outcome | Unsent]:
+        operation = Operation("commit", changes=[step.change for step in steps], happened=[])
+        return await self.interceptor.perform(operation, lambda: self.commit_inner(steps, operation))
+
+    async def commit_inner(self, steps: Sequence[WholeStep], operation: Operation) -> list[Outcome | Unsent]:
+        """Commit steps, each with the inner consumer in place of the intercepted one."""
+        unwrapped: list[WholeStep] = []
+        for step in steps:
+            assert isinstance(step.consumer, InterceptedConsumer)
+            unwrapped.append(replace(step, consumer=step.consumer.inner))
+        return await self.inner.commit(unwrapped)
+
+
+def share_intercepted(inner: Transport, storage: Storage) -> tuple[SharedCommit, Interceptor] | None:
+    """Find the commit that a connection shares with an intercepted storage.
+
+    Args:
+        inner: the connection, not intercepted.
+        storage: None is found for one that is not intercepted.
+
+    Returns:
+        The commit of the inner connections, and the interceptor of the storage.
+    """
+    if not isinstance(storage, InterceptedStorage) or not isinstance(inner, SharesCommits):
+        return None
+    shared = inner.share_commit(storage.inner)
+    return None if shared is None else (shared, storage.interceptor)

@@ -89,8 +89,8 @@ class Simulation:
             numbers.
         faults: what may go wrong: a `Faults`, or a text such as "all", "all,-pauses" or
             "duplicates,power-cuts".
-        profile: how the broker behaves: "fifo", "seeded" or "pulsar", see `PROFILES`. None:
-            "seeded" or "pulsar" if there are faults, and else "fifo".
+        profile: how the broker behaves: "fifo", "seeded", "pulsar" or "one-database", see
+            `PROFILES`. None: "seeded" or "pulsar" if there are faults, and else "fifo".
         cache_size: how many workflow instances stay in memory. With 0, each step replays the
             workflow from its history, as after a crash. None: 1000, or drawn for each worker if
             there are several.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infinitic.definitions.workflow_spec import spec_of
@@ -41,7 +41,14 @@ CONSTELLATIONS = {
 }
 
 
-async def play(case: Case, who: Constellation, fence: Fence, *, cache_size: int = 1000) -> object:
+async def play(
+    case: Case,
+    who: Constellation,
+    fence: Fence,
+    *,
+    cache_size: int = 1000,
+    make_world: Callable[[], World] = World,
+) -> object:
     """Run a case to its end, check all invariants, and return its outcome.
 
     Args:
@@ -49,9 +56,10 @@ async def play(case: Case, who: Constellation, fence: Fence, *, cache_size: int 
         who: the workers.
         fence: cuts the power of ``who.cut``.
         cache_size: how many instances stay in the memory of each worker.
+        make_world: makes broker and database.
     """
     specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
-    world = World()
+    world = make_world()
     async with world.open():
         victim = world.fenced(fence, zombie=who.zombie, cache_size=cache_size)
         who.cut(victim, case)

@@ -38,7 +38,7 @@ FaultsOption = Annotated[
 ]
 ProfileOption = Annotated[
     str | None,
-    typer.Option("--profile", help="How the broker behaves: fifo, seeded or pulsar. Drawn if it is not given."),
+    typer.Option("--profile", help="How the broker behaves: fifo, seeded, pulsar or one-database. Drawn if not given."),
 ]
 CacheSizeOption = Annotated[
     int | None,

@@ -10,7 +10,7 @@ again, which shows it. What people should know of it is told then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from infinitic.messages.delegated import CompleteTask, FailTask
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
-from infinitic.runtime.state_engine.group_commit import GroupCommit
+from infinitic.runtime.state_engine.group_commit import GroupCommit, Settled
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.news import News, Telling, find_news
 from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
@@ -104,42 +104,50 @@ class Committing:
         if unchanged:
             decided = await self._drop_outdated(decided)
         try:  # whatever fails here, some of it may be written
-            outcomes = iter(await self._group_commit.commit(changes) if changes else ())
-            committed: list[DecidedStep] = []
-            repeats: list[Repeats] = []
-            for step in decided:
-                change = step.change
-                if change is None:
-                    committed.append(step)
-                    continue
-                outcome = next(outcomes)
-                if isinstance(outcome, Written):  # the usual case
-                    self._apply(step, change, outcome.version)
-                    committed.append(step)
-                    continue
-                instance, lane = step.instance, step.lane
-                match outcome:
-                    case Lost(current=current):
-                        if current == change.version:  # it was written, and then again
-                            self._keep_news(step)
-                        # Another worker has changed it: what is held in memory is of no use.
-                        instance.discard_live()
-                        if change.expected is None and not await self._states.load([instance.key]):
-                            repeats.append(_find_refused(step))
-                    case Duplicate():
-                        self._instances.release(instance)
-                        repeats.append(_find_repeats(step, outcome.deduplication_ids))
-                    case Refused():
-                        self._instances.release(instance)
-                        lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
-                    case StorageError():
-                        self._keep_news(step)
-                        self._instances.release(instance)
-                        lane.fail(outcome, self._clock.now(), counted=False)
+            return await self.sort_out(decided, await self._group_commit.commit(changes) if changes else ())
         except Exception:
-            for step in decided:
-                self._keep_news(step)
+            self.keep_news(decided)
             raise
+
+    async def sort_out(self, decided: Sequence[DecidedStep], settled: Iterable[Settled]) -> CommittedSteps:
+        """Take over what has become of steps.
+
+        Args:
+            decided: the steps. Those without a change are passed on.
+            settled: one outcome for each step with a change, in the same order.
+        """
+        outcomes = iter(settled)
+        committed: list[DecidedStep] = []
+        repeats: list[Repeats] = []
+        for step in decided:
+            change = step.change
+            if change is None:
+                committed.append(step)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, Written):  # the usual case
+                self._apply(step, change, outcome.version)
+                committed.append(step)
+                continue
+            instance, lane = step.instance, step.lane
+            match outcome:
+                case Lost(current=current):
+                    if current == change.version:  # it was written, and then again
+                        self.keep_news([step])
+                    # Another worker has changed it: what is held in memory is of no use.
+                    instance.discard_live()
+                    if change.expected is None and not await self._states.load([instance.key]):
+                        repeats.append(_find_refused(step))
+                case Duplicate():
+                    self._instances.release(instance)
+                    repeats.append(_find_repeats(step, outcome.deduplication_ids))
+                case Refused():
+                    self._instances.release(instance)
+                    lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
+                case StorageError():
+                    self.keep_news([step])
+                    self._instances.release(instance)
+                    lane.fail(outcome, self._clock.now(), counted=False)
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:
@@ -174,12 +182,13 @@ class Committing:
         if news is not None:
             self._telling.tell(step.lane.key, news)
 
-    def _keep_news(self, step: DecidedStep) -> None:
-        """Keep what is new in a step of which nobody knows whether it was written."""
-        if step.change is not None and step.transition is not None:
-            news = find_news(self._name, step.instance.head, step.transition, step.draft.fault)
-            if news is not None:
-                self._telling.keep(step.change, news)
+    def keep_news(self, steps: Sequence[DecidedStep]) -> None:
+        """Keep what is new in steps of which nobody knows whether they were written."""
+        for step in steps:
+            if step.change is not None and step.transition is not None:
+                news = find_news(self._name, step.instance.head, step.transition, step.draft.fault)
+                if news is not None:
+                    self._telling.keep(step.change, news)
 
 
 def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeats:

@@ -8,6 +8,8 @@
 
 Each phase takes the value that the one before has made. So nothing can be published that is not
 committed, and nothing be acknowledged that is not published.
+
+Where broker and storage are the same database, the last three phases are one: `committing_whole`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.committing import Committing
+from infinitic.runtime.state_engine.committing_whole import CommittingWhole
 from infinitic.runtime.state_engine.deciding import Deciding
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
@@ -40,6 +43,7 @@ from infinitic.runtime.state_engine.settling import Settling
 from infinitic.runtime.state_engine.takeover import Takeover
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.versions import Told
+from infinitic.shared_commit import SharedCommit
 from infinitic.storage import Storage
 
 _logger = logging.getLogger("infinitic.engine")
@@ -63,6 +67,7 @@ class StateEngine:
         on_stall: called with the id of an instance that stalls, and the reason.
         purge_soon: called when an instance was deleted.
         event_switch: whether event listeners are told; None: they are not.
+        shared_commit: that of the broker and the storage; None: they share none.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class StateEngine:
         on_stall: Callable[[str, InfiniticError], None],
         purge_soon: Callable[[], None],
         event_switch: EventSwitch | None = None,
+        shared_commit: SharedCommit | None = None,
     ) -> None:
         self.name = name
         self.topic = topics.workflow_engine(name)
@@ -122,6 +128,11 @@ class StateEngine:
         )
         self._publishing = Publishing(name, self.topic, publisher, clock)
         self._settling = Settling(instances, subscription, purge_soon)
+        self._whole = None
+        if shared_commit is not None:
+            self._whole = CommittingWhole(
+                shared_commit, subscription, self._committing, self._publishing, self._settling
+            )
 
     @property
     def joined(self) -> bool:
@@ -182,6 +193,10 @@ class StateEngine:
         try:
             while waiting:
                 decided = await self._deciding.decide(waiting)
+                if self._whole is not None:
+                    decided = await self._whole.commit(decided)
+                    if not decided:
+                        continue
                 committed = await self._committing.commit(decided)
                 published = await self._publishing.publish(committed)
                 await self._settling.settle(published)

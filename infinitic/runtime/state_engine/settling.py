@@ -8,7 +8,7 @@ change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from infinitic.messages.engine import Delete
 from infinitic.runtime.state_engine.instances import Instances
@@ -37,6 +37,16 @@ class Settling:
         Raises:
             TransportError: the messages cannot be acknowledged. They come again.
         """
+        await self._subscription.ack(self._keep(published))
+        self._end(published)
+
+    def settle_acknowledged(self, published: PublishedSteps) -> None:
+        """End steps whose messages are acknowledged already."""
+        self._keep(published)
+        self._end(published)
+
+    def _keep(self, published: PublishedSteps) -> Sequence[Delivery]:
+        """Keep the instances in memory, and return the messages of all steps."""
         instances = self._instances
         deliveries: list[Delivery] = []
         for step in published.steps:
@@ -48,7 +58,8 @@ class Settling:
                 if head is None or head.closed_at is None:
                     instances.keep(instance)
                 elif change is not None:
-                    instances.release_closed(instance, sends_tasks=step.sends_tasks)
+                    # The storage may know already that it is sent.
+                    instances.release_closed(instance, sends_tasks=step.sends_tasks and not instance.published)
                     if any(type(message) is Delete for _, message in step.inputs.decoded):
                         self._purge_soon()
                 else:
@@ -58,9 +69,12 @@ class Settling:
             deliveries += step.inputs.deliveries
         for repeats in published.repeats:
             deliveries += repeats.deliveries
-        await self._subscription.ack(deliveries)
+        return deliveries
+
+    def _end(self, published: PublishedSteps) -> None:
+        """Let the lanes go on."""
         for step in published.steps:
             step.lane.settle(step.inputs.deliveries)
         for repeats in published.repeats:
             repeats.lane.settle(repeats.deliveries)
-        instances.evict()
+        self._instances.evict()

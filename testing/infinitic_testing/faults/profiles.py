@@ -7,11 +7,15 @@ from types import MappingProxyType
 
 from infinitic.errors import UsageError
 
+ONE_DATABASE = "one-database"
+"""The profile in which broker and database commit together."""
+
 PROFILES: Mapping[str, str] = MappingProxyType(
     {
         "fifo": "the oldest message comes first, and consumers take turns",
         "seeded": "what the contract leaves open is drawn from the seed",
         "pulsar": "as seeded, and what Pulsar does worse happens too",
+        ONE_DATABASE: "as seeded, and broker and database are one: they share a commit",
     }
 )
 """All profiles by name."""

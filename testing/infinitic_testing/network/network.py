@@ -16,7 +16,9 @@ from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_MAX_VALUE, Database, InMemoryStorage
 from infinitic_testing.choices import Choices
 from infinitic_testing.faults.plan import FaultPlan
+from infinitic_testing.faults.profiles import ONE_DATABASE
 from infinitic_testing.intercepting import InterceptedStorage, Operation
+from infinitic_testing.memory_pair import PairedTransport
 from infinitic_testing.network.broker_choices import BrokerChoices
 from infinitic_testing.network.consumer import NetworkConsumer
 from infinitic_testing.network.fates import LATENCIES, Fates
@@ -74,7 +76,7 @@ class Network:
         choices: of the run.
         plan: the faults of the run.
         clock: the true time. The clocks of processes may differ.
-        profile: of the broker: "fifo", "seeded" or "pulsar".
+        profile: of the broker, see `PROFILES`.
         observers: are told what takes effect, at that instant.
         on_violation: called once with the first error of an observer. The call that caused it
             fails with the same error.
@@ -102,7 +104,8 @@ class Network:
             plan.fired["small-limits"] += 1
             max_payload, max_value = min(max_payload, SMALL_PAYLOAD), min(max_value, SMALL_VALUE)
         self._broker_choices = BrokerChoices(choices, plan)
-        self.broker = make_broker(profile, choose=self._broker_choices.choose, max_payload=max_payload)
+        kind = "seeded" if profile == ONE_DATABASE else profile
+        self.broker = make_broker(kind, choose=self._broker_choices.choose, max_payload=max_payload)
         self.database = Database(deduplication_window=deduplication_window, max_value=max_value)
         self._choices = choices
         self._plan = plan
@@ -276,7 +279,8 @@ class Network:
             intake=self._intake,
             contend=self._contend,
         )
-        inner = InMemoryTransport(self.broker, clock=self.clock)
+        make = PairedTransport if self.profile == ONE_DATABASE else InMemoryTransport
+        inner = make(self.broker, clock=self.clock)
         return NetworkTransport(inner, link, self._after_publish, groups_acks=self.profile == "pulsar")
 
     def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:

@@ -8,9 +8,19 @@ from msgspec.structs import replace
 
 from infinitic.errors import TransportError
 from infinitic.publishing import publish_together
+from infinitic.shared_commit import SharedCommit, Unsent, WholeStep
+from infinitic.storage import Outcome, Storage
 from infinitic.topics import Topic
-from infinitic.transport import Batch, Consumer, Message
-from infinitic_testing.intercepting import InterceptedTransport, Operation
+from infinitic.transport import Batch, Consumer, Delivery, Message
+from infinitic_testing.intercepting import (
+    Happened,
+    InterceptedCommit,
+    InterceptedTransport,
+    Interceptor,
+    Operation,
+    share_intercepted,
+)
+from infinitic_testing.memory_pair import MemoryCommit
 from infinitic_testing.network.consumer import NetworkConsumer, cast_consumer
 from infinitic_testing.network.link import Link
 from infinitic_testing.network.sides import run_at_once
@@ -58,6 +68,15 @@ class NetworkTransport(InterceptedTransport):
         """Send all at once. Each batch has a way and a fate of its own, and any may be first."""
         return await publish_together(self.publish, batches)
 
+    def share_commit(self, storage: Storage) -> SharedCommit | None:
+        """The commit of the two inner connections. It travels on the way to the storage."""
+        found = share_intercepted(self.inner, storage)
+        if found is None:
+            return None
+        shared, link = found
+        assert isinstance(shared, MemoryCommit)
+        return NetworkCommit(shared, link, self._after_publish)
+
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         def join() -> InMemoryConsumer:
             return cast_consumer(
@@ -86,3 +105,41 @@ class NetworkTransport(InterceptedTransport):
         for consumer in list(self.consumers):
             consumer.end()
         self.inner.crash()
+
+
+class NetworkCommit(InterceptedCommit):
+    """The commit that broker and storage of a network share. It takes effect at one instant.
+
+    Args:
+        inner: the commit itself.
+        interceptor: the way to the storage.
+        after_publish: called on the far side when messages were accepted.
+    """
+
+    __slots__ = ("_after_publish",)
+
+    inner: MemoryCommit
+
+    def __init__(self, inner: MemoryCommit, interceptor: Interceptor, after_publish: AfterPublish) -> None:
+        super().__init__(inner, interceptor)
+        self._after_publish = after_publish
+
+    async def commit_inner(self, steps: Sequence[WholeStep], operation: Operation) -> list[Outcome | Unsent]:
+        happened = operation.happened
+        assert happened is not None
+        topics = {step.change.key: _find_topic(step.consumer) for step in steps}
+
+        def note(step: WholeStep, sent: Sequence[Batch], settled: Sequence[Delivery]) -> None:
+            happened.append(Happened(step.change, sent, topics[step.change.key], settled))
+
+        self.inner.note = note
+        results = await super().commit_inner(steps, operation)
+        for each in happened:
+            for batch in each.sent:
+                self._after_publish(*batch)
+        return results
+
+
+def _find_topic(consumer: Consumer) -> Topic:
+    assert isinstance(consumer, NetworkConsumer)
+    return consumer.topic

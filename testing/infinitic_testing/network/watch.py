@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from infinitic.storage import Lost
+from msgspec.structs import replace
+
+from infinitic.shared_commit import Unsent
+from infinitic.storage import Change, Lost, Outcome, Published, Written
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, Message
 from infinitic_testing.faults.plan import FaultPlan
-from infinitic_testing.intercepting import Operation
+from infinitic_testing.intercepting import Happened, Operation
 from infinitic_testing.observing import Observer
 
 
@@ -53,6 +59,8 @@ class Watch:
                 return self._tell(lambda each: each.delivered(who, topic, result))
             case "ack" if topic is not None and result:
                 return self._tell(lambda each: each.acknowledged(who, topic, result))
+            case "commit" if operation.happened is not None:
+                return self._tell_of_steps(who, operation, operation.happened, result)
             case "commit":
                 if any(isinstance(outcome, Lost) for outcome in result):
                     self._plan.count("conflicts")
@@ -65,6 +73,40 @@ class Watch:
                 return self._tell(lambda each: each.claimed(who, operation.tag_changes[0], result))
             case _:
                 return None
+
+    def _tell_of_steps(
+        self, who: str, operation: Operation, happened: Sequence[Happened], results: Sequence[Outcome | Unsent]
+    ) -> Exception | None:
+        """Tell of steps that were committed as a whole, as if each part had come in its order.
+
+        So the rules are the same: nothing is published before it is written, nothing acknowledged
+        before it is published, and nothing said to be published that is not.
+        """
+        changes: list[Change] = []
+        outcomes: list[Outcome] = []
+        marks: list[Published] = []
+        for change, outcome in zip(operation.changes, results, strict=True):
+            if isinstance(change, Published) or isinstance(outcome, Unsent):
+                continue
+            if change.published and change.segment is not None and change.segment.outbox is not None:
+                change = replace(change, published=False)
+                if isinstance(outcome, Written):
+                    marks.append(Published(change.key, change.version))
+            changes.append(change)
+            outcomes.append(outcome)
+        if any(isinstance(outcome, Lost) for outcome in outcomes):
+            self._plan.count("conflicts")
+        wrong = self._tell(lambda each: each.committed(who, changes, outcomes))
+        for step in happened:
+            for topic, messages in step.sent:
+                wrong = wrong or self._tell(partial(_tell_published, who, topic, messages))
+        for step in happened:
+            if step.settled:
+                wrong = wrong or self._tell(partial(_tell_acknowledged, who, step.topic, step.settled))
+        if marks:
+            written = [Written(mark.version) for mark in marks]
+            wrong = wrong or self._tell(lambda each: each.committed(who, marks, written))
+        return wrong
 
     def note_end(self, who: str, how: str) -> None:
         """Tell that a process has ended.
@@ -87,3 +129,11 @@ class Watch:
                     self._on_violation(error)
             return error
         return None
+
+
+def _tell_published(who: str, topic: Topic, messages: Sequence[Message], observer: Observer) -> None:
+    observer.published(who, topic, messages)
+
+
+def _tell_acknowledged(who: str, topic: Topic, deliveries: Sequence[Delivery], observer: Observer) -> None:
+    observer.acknowledged(who, topic, deliveries)

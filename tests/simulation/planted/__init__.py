@@ -33,6 +33,7 @@ MODULES = (
     "batches",
     "events",
     "heartbeats",
+    "whole_steps",
 )
 """The modules of this package that have bugs."""
 

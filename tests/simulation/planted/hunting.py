@@ -14,6 +14,7 @@ import msgspec
 
 from infinitic_testing.campaign import Setting, run_seed
 from infinitic_testing.campaign.running import find_plain_run
+from infinitic_testing.faults.profiles import ONE_DATABASE
 from tests.simulation.planted import list_bugs
 from tests.simulation.planted.areas import choose_scenario
 from tests.simulation.planted.planting import Bug
@@ -23,6 +24,9 @@ MOST_SEEDS = 200
 """How many seeds a bug may take."""
 
 SETTING = Setting(faults="all")
+
+SETTINGS = {"one commit": Setting(faults="all", profile=ONE_DATABASE)}
+"""For the places of bugs that are not in every run: those in which they are."""
 
 LONGEST_SECONDS = 6.0
 """Seconds of CPU that a run may take. Some bugs make runs that never end."""
@@ -50,12 +54,18 @@ class Find(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def run_one(scenario: str, seed: int) -> str:
-    """Run a scenario under a seed, and return the rule that is broken; empty: none is."""
+def run_one(bug: Bug, scenario: str, seed: int) -> str:
+    """Run a scenario under a seed, and return the rule that is broken; empty: none is.
+
+    Args:
+        bug: which one is looked for. It need not be planted.
+        scenario: the name of the scenario.
+        seed: of the run.
+    """
     function = list_scenarios()[scenario]
     with _limited():
         try:
-            failure = run_seed(function, seed, SETTING).failure
+            failure = run_seed(function, seed, SETTINGS.get(bug.place, SETTING)).failure
         except _TooLong:
             return NO_END
     return "" if failure is None else failure.rule or failure.error
@@ -83,11 +93,11 @@ def hunt(bug: Bug, *, first: Find | None = None, most: int = MOST_SEEDS, must_pa
         prepare(scenario)
         began = process_time()
         with bug.planted():
-            rule = run_one(scenario, seed)
+            rule = run_one(bug, scenario, seed)
         seconds = round(process_time() - began, 1)
         # A run that fails without the bug, too, says nothing about the bug.
         if rule:
-            broken = run_one(scenario, seed)
+            broken = run_one(bug, scenario, seed)
             if not broken:
                 return Find(seed, scenario, rule, seconds)
             assert not must_pass, f"{scenario} fails under seed {seed} without any bug, too: {broken}"
