@@ -33,6 +33,10 @@ COMMANDS = {
         "infinitic.cli.demo.command:command",
         "Watch a booking survive failing tasks and the loss of its worker. Needs no server.",
     ),
+    "init": CommandEntry(
+        "infinitic.cli.init.command:command",
+        "Make a project with a workflow, a service, their tests and a configuration on SQLite.",
+    ),
     "worker": CommandEntry(
         "infinitic.cli.worker.command:command",
         "Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once.",

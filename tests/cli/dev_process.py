@@ -29,7 +29,8 @@ class ProgramInATerminal:
         self.process = process
         self.shown: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -39,17 +40,30 @@ class ProgramInATerminal:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait for a line in which a pattern is found, and return what was found."""
-        while (line := self._lines.get(timeout=LIMIT)) is not None:
-            self.shown.append(line)
+        while (line := self._read_line()) is not None:
             if found := re.search(pattern, line):
                 return found
         raise AssertionError(f"it has ended without {pattern!r}:\n{''.join(self.shown)}")
 
     def wait_for_end(self) -> str:
         """Wait until nobody can write any longer, also no child, and return what was shown."""
-        while (line := self._lines.get(timeout=LIMIT)) is not None:
-            self.shown.append(line)
+        while self._read_line() is not None:
+            pass
         return "".join(self.shown)
+
+    def _read_line(self) -> str | None:
+        try:
+            line = self._lines.get(timeout=LIMIT)
+        except queue.Empty:
+            raise AssertionError(f"nothing more came for {LIMIT:g} s:\n{''.join(self.shown)}") from None
+        if line is not None:
+            self.shown.append(line)
+        return line
+
+    def kill(self) -> None:
+        """Kill it, and wait until nobody can write any longer."""
+        self.process.kill()
+        self._reader.join(LIMIT)
 
     def interrupt(self) -> int:
         """Send what Ctrl-C sends, and return the exit code."""
@@ -82,7 +96,8 @@ def run_program(folder: Path, *arguments: str, environ: Mapping[str, str] = {}) 
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        program = ProgramInATerminal(process)
         try:
-            yield ProgramInATerminal(process)
+            yield program
         finally:
-            process.kill()
+            program.kill()

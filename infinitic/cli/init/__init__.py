@@ -1,0 +1,1 @@
+"""``infinitic init``: make a project with a workflow, a service and their tests."""
