@@ -26,6 +26,7 @@ import sys
 import textwrap
 from collections.abc import Coroutine
 from importlib import import_module, invalidate_caches
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
@@ -107,6 +108,7 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.chdir(folder)
     for block in read_blocks(CONTINUES[page]) if page in CONTINUES else []:
         if block.file is not None:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.file).write_text(block.text, encoding="utf-8")
     try:
         for block in blocks:
@@ -136,7 +138,16 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def import_file(name: str) -> dict[str, Any]:
     """Import a file, and return what it defines."""
     invalidate_caches()
-    module = import_module(name.removesuffix(".py").replace("/", "."))
+    path = name.removesuffix(".py").replace("/", ".")
+    # There is another package `tests`: ours.
+    if path.startswith("tests."):
+        spec = spec_from_file_location(path.replace(".", "_"), Path.cwd() / name)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = import_module(path)
     return {key: value for key, value in vars(module).items() if not key.startswith("_")}
 
 

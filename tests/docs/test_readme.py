@@ -1,4 +1,4 @@
-"""The README's first workflow is run as it stands, by pytest and as a program."""
+"""The README's first workflow is run as it stands, and its way to production is the right one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[2]
+from infinitic import config
+from infinitic.cli.app import app
+from infinitic.cli.init.command import START
+from tests.architecture.project import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the README's code blocks, each under the name in its first line."""
-    blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert [name for name, _ in blocks] == ["test_greeting.py", "greeting_app.py"]
-    for name, code in blocks:
-        (tmp_path / name).write_text(code)
+    """A folder with the first workflow of the README, under the name in its first line."""
+    [code] = re.findall(r"```python\n# test_greeting\.py\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "test_greeting.py").write_text(code)
     return tmp_path
 
 
@@ -29,23 +33,18 @@ def test_the_first_workflow_passes_its_own_tests(folder: Path) -> None:
     assert "2 passed" in done.stdout
 
 
-def test_the_first_workflow_runs_as_a_program(folder: Path) -> None:
-    command = [sys.executable, "greeting_app.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "9 characters sent\n"
+def test_the_way_to_production_is_right(tmp_path: Path) -> None:
+    """The change fits the file that `infinitic init` makes, and the result can be loaded."""
+    assert CliRunner().invoke(app, ["init", str(tmp_path), "--name", "shop"]).exit_code == 0
+    [change] = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
+    before = "".join(line[1:] for line in change.splitlines(keepends=True)[1:] if line[0] != "+")
+    after = "".join(line[1:] for line in change.splitlines(keepends=True)[1:] if line[0] != "-")
+    text = (tmp_path / "infinitic.yml").read_text()
+    assert text.count(before) == 1
+    loaded = config.load(text=text.replace(before, after), environ={"PGPASSWORD": "secret"})
+    assert loaded.storage_settings is not None
+    assert (loaded.transport_settings[0], loaded.storage_settings[0]) == ("pulsar", "postgres")
 
 
-def test_the_configuration_of_production_is_right(folder: Path) -> None:
-    """Its keys are known, and its classes are those of the first workflow."""
-    [text] = re.findall(r"```yaml\n# infinitic.yml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (folder / "infinitic.yml").write_text(text)
-    code = (
-        "import os; os.environ['PGPASSWORD'] = 'secret'; from infinitic import config; found = config.load();"
-        "from infinitic.worker.configured import import_services, import_workflows;"
-        "print(found.transport_settings[0], found.storage_settings[0],"
-        " *[each.name for each in [*import_services(found), *import_workflows(found)]])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "pulsar postgres Mailer Greeting\n"
+def test_the_commands_are_those_that_init_shows() -> None:
+    assert START in README

@@ -78,13 +78,16 @@ def test_the_worker_is_killed_and_the_second_mail_is_sent_all_the_same(tmp_path:
     blocks = [*read_blocks(CONTINUES[PAGE]), *read_blocks(PAGE)]
     for block in blocks:
         if block.file is not None:
+            (tmp_path / block.file).parent.mkdir(exist_ok=True)
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-    [written] = [yaml.safe_load(block.text) for block in blocks if block.file == "infinitic.yml"]
+    [_, written] = [yaml.safe_load(block.text) for block in blocks if block.file == "infinitic.yml"]
     roles = {key: written[key] for key in ("services", "workflows")}
     text = configuration("postgres", f"test_{ids.new_id()[:8]}", tmp_path, **roles)
     (tmp_path / "infinitic.yml").write_text(text, encoding="utf-8")
 
-    lines = [line for block in blocks for line in re.findall(r"^\$ (infinitic .*)$", block.text, re.MULTILINE)]
+    lines = [
+        line for block in read_blocks(PAGE) for line in re.findall(r"^\$ (infinitic .*)$", block.text, re.MULTILINE)
+    ]
     doctor, first, start, listing, second, describe = lines
     assert first == second == "infinitic worker"
     run(doctor, tmp_path)
