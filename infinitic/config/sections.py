@@ -128,6 +128,11 @@ class ServiceExecutorSection(Settings):
     max_per_second: Positive | None = Field(
         default=None, description="How many attempts begin in a second at most, in this worker; by default any number"
     )
+    local: bool | None = Field(
+        default=None,
+        description="Whether workflows that run in this worker run the tasks themselves, without messages; overrides "
+        "`@task` and `@service`",
+    )
 
     @model_validator(mode="after")
     def _check_class_or_factory(self) -> Self:

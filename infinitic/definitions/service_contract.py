@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, cast, get_type_hints
 from infinitic.codec.signatures import Signature
 from infinitic.definitions.batch_methods import BatchMethod, find_batches, read_batch
 from infinitic.definitions.kinds import check_class, is_workflow
+from infinitic.definitions.local_tasks import check_local
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.services import OPTIONS, TaskOptions
 from infinitic.errors import RegistrationError, UsageError
@@ -58,7 +59,8 @@ class TaskImplementation:
     """One task of an implementation, for its executor. Timeouts are in seconds.
 
     With a `batch`, that runs in place of `function`. `delegated` says that somebody outside ends
-    it, once its function has returned.
+    it, once its function has returned. `local` says that the state engine of the same worker runs
+    it inside its step.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TaskImplementation:
     batch: BatchMethod | None = None
     delegated: bool = False
     heartbeat_timeout: float | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -288,7 +291,11 @@ def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
 
 
 def implementation_of(
-    instance: object, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None
+    instance: object,
+    *,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | None = None,
+    local: bool | None = None,
 ) -> ServiceImplementation:
     """Read an instance of a service, for its executor.
 
@@ -298,6 +305,7 @@ def implementation_of(
         instance: the object whose public methods are the tasks.
         retry: the retry policy of all tasks; None to leave it to the decorators.
         attempt_timeout: seconds that one attempt may take; None to leave it to the decorators.
+        local: whether all tasks are local; None to leave it to the decorators.
 
     Raises:
         UsageError: it is no service.
@@ -315,7 +323,9 @@ def implementation_of(
         if inherited and is_unimplemented(function) and _task_name(cls, attribute) not in batches:
             raise RegistrationError(f"{cls.__qualname__}.{attribute} is declared but not implemented")
         functions[attribute] = getattr(instance, attribute)
-    return implementation_with(cls, functions, retry=retry, attempt_timeout=attempt_timeout, batches=batches)
+    return implementation_with(
+        cls, functions, retry=retry, attempt_timeout=attempt_timeout, batches=batches, local=local
+    )
 
 
 def _read_batches(cls: type[Any], instance: object) -> dict[str, BatchMethod]:
@@ -355,6 +365,7 @@ def implementation_with(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | None = None,
     batches: Mapping[str, BatchMethod] = MappingProxyType({}),
+    local: bool | None = None,
 ) -> ServiceImplementation:
     """Make the service that a class describes of functions, for its executor.
 
@@ -363,11 +374,13 @@ def implementation_with(
         functions: what to call, by the names of its public methods.
         retry: the retry policy of all tasks; None to leave it to the decorators.
         attempt_timeout: seconds that one attempt may take; None to leave it to the decorators.
+        local: whether all tasks are local; None to leave it to the decorators.
         batches: the batch methods, by the name of their task. What `@task` says of them wins over
             what it says of the task's own method.
 
     Raises:
-        RegistrationError: the class has no public method, or two tasks have one name.
+        RegistrationError: the class has no public method, two tasks have one name, or a task cannot
+            be local.
     """
     tasks: dict[str, TaskImplementation] = {}
     for attribute, function in list_tasks(cls).items():
@@ -390,6 +403,10 @@ def implementation_with(
                 f"{cls.__qualname__}.{attribute} has a heartbeat_timeout, and a batch: many tasks run in one call, "
                 "and have no heartbeats of their own"
             )
+        is_local = bool(_find_first([local, *(each.local for each in options)]))
+        if is_local:
+            total: float | None = _find_first([each.total_timeout for each in options])
+            check_local(f"{cls.__qualname__}.{attribute}", total, batch, heartbeat_timeout, delegated=delegated)
         tasks[name] = TaskImplementation(
             name,
             functions[attribute],
@@ -399,6 +416,7 @@ def implementation_with(
             batch,
             delegated,
             heartbeat_timeout,
+            is_local,
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")

@@ -29,6 +29,7 @@ class TaskOptions:
     total_timeout: float | None = None
     delegated: bool | None = None
     heartbeat_timeout: float | None = None
+    local: bool | None = None
 
 
 def _make_options(
@@ -39,6 +40,7 @@ def _make_options(
     total_timeout: float | timedelta | None,
     delegated: bool | None,
     heartbeat_timeout: float | timedelta | None,
+    local: bool | None,
 ) -> TaskOptions:
     if name is not None:
         check_name(f"The name in {what}", name)
@@ -49,8 +51,9 @@ def _make_options(
         retry,
         check_timeout(f"attempt_timeout in {what}", attempt_timeout),
         check_timeout(f"total_timeout in {what}", total_timeout),
-        _check_flag(f"delegated in {what}", delegated),
+        check_flag(f"delegated in {what}", delegated),
         check_timeout(f"heartbeat_timeout in {what}", heartbeat_timeout),
+        check_flag(f"local in {what}", local),
     )
 
 
@@ -72,7 +75,16 @@ def check_timeout(what: str, duration: float | timedelta | None) -> float | None
     return seconds
 
 
-def _check_flag(what: str, flag: object) -> bool | None:
+def check_flag(what: str, flag: object) -> bool | None:
+    """Return a flag as it was given; None stays None.
+
+    Args:
+        what: what the flag is, for the error.
+        flag: True, False or None.
+
+    Raises:
+        UsageError: it is something else.
+    """
     if flag is not None and not isinstance(flag, bool):
         raise UsageError(f"{what} must be True or False, got {flag!r}")
     return flag
@@ -100,6 +112,7 @@ def task(
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
     heartbeat_timeout: float | timedelta | None = None,
+    local: bool | None = None,
 ) -> Callable[[F], F]: ...
 def task(
     function: F | None = None,
@@ -111,6 +124,7 @@ def task(
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
     heartbeat_timeout: float | timedelta | None = None,
+    local: bool | None = None,
 ) -> F | Callable[[F], F]:
     """Say how a method of a service is run as a task.
 
@@ -139,11 +153,14 @@ def task(
             `task_context().heartbeat()`, again and again. If it does not, the attempt has failed,
             and is retried if the policy says so. If its worker dies, another one runs the task
             about so much later.
+        local: whether the worker of the workflow runs the task itself, where it hosts this service,
+            too. No message is sent for it then, and a chain of such tasks is one write to the
+            database. It is for tasks of milliseconds. Its `total_timeout` may be 5 s at most.
 
     Raises:
         UsageError: a value makes no sense, or this decorates a class.
     """
-    options = _make_options("@task", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout)
+    options = _make_options("@task", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout, local)
 
     def decorate(decorated: F) -> F:
         if isinstance(decorated, type):
@@ -167,6 +184,7 @@ def service(
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
     heartbeat_timeout: float | timedelta | None = None,
+    local: bool | None = None,
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -178,6 +196,7 @@ def service(
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
     heartbeat_timeout: float | timedelta | None = None,
+    local: bool | None = None,
 ) -> C | Callable[[C], C]:
     """Name a service, and say what holds for all its tasks.
 
@@ -196,11 +215,15 @@ def service(
         delegated: whether somebody outside ends its tasks.
         heartbeat_timeout: seconds (or a timedelta) within which its tasks have to call
             `task_context().heartbeat()`, again and again.
+        local: whether the worker of the workflow runs its tasks itself, where it hosts this
+            service, too.
 
     Raises:
         UsageError: a value makes no sense, or this does not decorate the class of a service.
     """
-    options = _make_options("@service", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout)
+    options = _make_options(
+        "@service", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout, local
+    )
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)

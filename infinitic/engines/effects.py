@@ -30,6 +30,9 @@ class SendTask(_Effect, frozen=True, tag="task"):
         retry_sequence: how often an operator asked for the task again.
         retry_index: the number of the attempt, from 0.
         failure: the sequence of the segment with the failed attempt before; 0: there is none.
+        doubt: `DIED` if a process may have died with it while it ran as a local task: that counts
+            as a death. `RUNS` if it runs already, as a local task that took long: who gets it asks
+            the others first. 0: neither.
     """
 
     position: int
@@ -37,6 +40,13 @@ class SendTask(_Effect, frozen=True, tag="task"):
     retry_sequence: int = 0
     retry_index: int = 0
     failure: int = 0
+    doubt: int = 0
+
+
+DIED = 1
+"""A `SendTask.doubt`: a process may have died with it."""
+RUNS = 2
+"""A `SendTask.doubt`: it runs already."""
 
 
 class Answer(_Effect, frozen=True, tag="answer"):

@@ -199,6 +199,8 @@ class WorkflowHead(_Part, frozen=True):
             failed; None: it sees that of the clock.
         tags_tasks: whether its code has asked for tasks with tags.
         delegated: the open tasks that wait for somebody outside, since their function has returned.
+        by_message: tasks of positions below this one are sent by message, though they could be
+            local: a process may have died with one of them.
     """
 
     schema: int
@@ -241,6 +243,7 @@ class WorkflowHead(_Part, frozen=True):
     rerun_at: float | None = None
     tags_tasks: bool = False
     delegated: tuple[DelegatedBlock, ...] = ()
+    by_message: int = 0
 
     @property
     def closed(self) -> bool:

@@ -9,7 +9,7 @@ event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
 over · b by whom · l how the attempt went · e reason · d unanswered · u custom id · s status ·
-c completed.
+c completed · lo ran as a local task.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ class TaskResult(_Event, frozen=True, tag="r"):
         execution: how the attempt went; None: an older release ran it, or somebody outside has
             completed it.
         by: who completed it, if it was delegated: the name of a client.
+        local: whether it ran as a local task: inside the transition that holds this event.
     """
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
     execution: Execution | None = msgspec.field(name="l", default=None)
     by: NoName = msgspec.field(name="b", default="")
+    local: bool = msgspec.field(name="lo", default=False)
 
 
 class TaskError(_Event, frozen=True, tag="e"):
@@ -65,11 +67,13 @@ class TaskError(_Event, frozen=True, tag="e"):
 
     Attributes:
         execution: how the last attempt went; None: an older release ran it, or it never ran.
+        local: as for `TaskResult`.
     """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
     execution: Execution | None = msgspec.field(name="l", default=None)
+    local: bool = msgspec.field(name="lo", default=False)
 
 
 class TaskTimeout(_Event, frozen=True, tag="o"):
@@ -176,6 +180,7 @@ class AttemptError(_Event, frozen=True, tag="k"):
         next_at: when the next attempt was to be sent, in seconds since the Unix epoch; 0: an older
             release wrote it.
         heartbeat: what it said with its last heartbeat; empty: nothing.
+        local: as for `TaskResult`.
     """
 
     position: Whole = msgspec.field(name="p")
@@ -184,6 +189,7 @@ class AttemptError(_Event, frozen=True, tag="k"):
     execution: Execution | None = msgspec.field(name="l", default=None)
     next_at: Seconds = msgspec.field(name="d", default=0.0)
     heartbeat: msgspec.Raw = msgspec.field(name="hb", default=NO_HEARTBEAT)
+    local: bool = msgspec.field(name="lo", default=False)
 
 
 class TaskHandedOver(_Event, frozen=True, tag="td"):

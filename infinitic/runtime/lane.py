@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from operator import is_
+from typing import Protocol
 
 import msgspec
 
@@ -19,6 +20,25 @@ LANE_BATCH_BYTES = 1024 * 1024
 
 BUDGET_SECONDS = 60.0
 """For how long a message is tried again that fails by itself. A pause does not count."""
+
+
+class UnderWay(Protocol):
+    """What a lane keeps while its first messages take longer than one call of the handler."""
+
+    is_suspended: bool
+    """True while nothing can be done for the lane until `Lanes.resume` is called for it."""
+
+    def note_input(self) -> object:
+        """Note that another message has come: it must not wait for long."""
+        ...
+
+    def cut(self) -> object:
+        """Have it come to an end soon: the worker ends."""
+        ...
+
+    def abandon(self) -> object:
+        """End it now, without a result: the messages of the lane are for others."""
+        ...
 
 
 class InHand:
@@ -46,6 +66,8 @@ class Lane(msgspec.Struct, eq=False):
         spent: seconds of the budget of its first message that are used up.
         given_back: the hash of its first message, if that was given back to the broker. How the
             lane fared is only true of that one. (Its id may be that of many messages of its key.)
+        under_way: what takes longer for its first messages, or was done for them already; None:
+            nothing is.
     """
 
     key: str
@@ -58,6 +80,7 @@ class Lane(msgspec.Struct, eq=False):
     counted: bool = False
     spent: float = 0.0
     given_back: int = 0
+    under_way: UnderWay | None = None
     _last: float | None = None
 
     def begin_again(self, account: InHand, delivery: Delivery) -> None:
@@ -78,6 +101,8 @@ class Lane(msgspec.Struct, eq=False):
         self.bytes += size
         account.count += 1
         account.bytes += size
+        if self.under_way is not None:
+            self.under_way.note_input()
 
     def take_batch(self, most: int = BATCH_MESSAGES) -> list[Delivery]:
         """Take the deliveries to handle together: all that wait, within bounds.
@@ -147,6 +172,9 @@ class Lane(msgspec.Struct, eq=False):
 
     def clear(self) -> None:
         """Remove all deliveries: none of them is in hand any more."""
+        if self.under_way is not None:
+            self.under_way.abandon()
+            self.under_way = None
         self.account.count -= len(self.waiting)
         self.account.bytes -= self.bytes
         self.waiting.clear()

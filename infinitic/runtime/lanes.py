@@ -71,7 +71,7 @@ class Lanes:
     Args:
         subscription: where messages come from.
         handler: called with a batch of lanes. It settles or fails each of them. A lane that it
-            neither settles nor fails is handled again.
+            neither settles nor fails is handled again; one that is suspended, once it is resumed.
         clock: the time of day.
         concurrency: how many lanes are handled at once at most.
         max_bytes: how many bytes of messages are in hand at most, of lanes that do not fail; and as
@@ -101,6 +101,7 @@ class Lanes:
         self._room: asyncio.Future[None] | None = None
         self._is_full = False
         self._busy = 0
+        self._suspended: dict[str, Lane] = {}
         self._is_down = False
         self._is_lost = False
         self._at_rest: asyncio.Future[None] | None = None
@@ -132,11 +133,33 @@ class Lanes:
         self._is_draining = True
         if self._receiver is not None:  # a worker may be stopped before `run` has begun
             self._receiver.cancel()
-        while self._runnable or self._busy:
+        for suspended in list(self._suspended.values()):
+            if suspended.under_way is not None:
+                suspended.under_way.cut()
+        while self._runnable or self._busy or self._suspended:
             self._at_rest = asyncio.get_running_loop().create_future()
             await self._at_rest
         for handle in self._backing_off.values():
             handle.cancel()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Abandon what is under way in any lane."""
+        for lane in self._lanes.values():
+            if lane.under_way is not None:
+                lane.under_way.abandon()
+                lane.under_way = None
+
+    @property
+    def suspended(self) -> int:
+        """How many lanes are suspended."""
+        return len(self._suspended)
+
+    def resume(self, lane: Lane) -> None:
+        """Have a suspended lane be handled again."""
+        if self._suspended.pop(lane.key, None) is not None:
+            self._runnable.append(lane)
+            self._wake()
 
     async def _receive(self) -> None:
         lanes, runnable, active, given_back = self._lanes, self._runnable, self._active, self._given_back
@@ -224,10 +247,14 @@ class Lanes:
             handle.cancel()
         self._backing_off.clear()
         self._runnable.clear()
+        self.abandon()
+        self._suspended.clear()
         while self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()
             await self._at_rest
         self._runnable.clear()
+        self.abandon()
+        self._suspended.clear()
         self._lanes.clear()
         self._active.count = self._active.bytes = self._failing.count = self._failing.bytes = 0
         self._is_lost = False
@@ -259,7 +286,9 @@ class Lanes:
                 self._is_down = False  # also if all of them fail for other reasons
                 _logger.warning("Storage and broker work again")
             for lane in batch:
-                if lane.tries or lane.account is not active or self._is_lost:
+                if lane.under_way is not None and lane.under_way.is_suspended and not self._is_lost:
+                    self._suspended[lane.key] = lane
+                elif lane.tries or lane.account is not active or self._is_lost:
                     self._go_on(lane)
                 elif lane.waiting:
                     runnable.append(lane)
@@ -270,7 +299,7 @@ class Lanes:
                 wake(self._room)
             if runnable:
                 self._wake()
-            elif self._at_rest is not None and not self._busy:
+            elif self._at_rest is not None and not self._busy and not self._suspended:
                 wake(self._at_rest)
 
     def _next_batch(self, room: int) -> list[Lane]:

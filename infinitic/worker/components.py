@@ -15,6 +15,7 @@ from infinitic.runtime.event_listener.conversion import EventReader
 from infinitic.runtime.event_listener.listener import EventListener
 from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.lifecycle.supervisor import Component
+from infinitic.runtime.local_tasks import LocalRunner
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import blocking
@@ -88,6 +89,7 @@ class ComponentFactory:
         self._told = Told()
         self._trials = Trials()
         self._maintained: set[str] = set()
+        self._local_runners: dict[str, LocalRunner] = {}
         self._upkeep: Maintenance | None = None
         self._made: set[tuple[str, str, int | None]] = set()
 
@@ -160,6 +162,7 @@ class ComponentFactory:
                     purge_soon=self._find_maintenance(storage).purge_soon,
                     event_switch=self._event_switch,
                     shared_commit=self._shared_commit,
+                    runners=self._local_runners,
                 )
             )
             self._maintained.add(name)
@@ -211,19 +214,20 @@ class ComponentFactory:
                 self._coder,
                 self._middlewares.task,
             )
-            components.append(
-                ServiceExecutor(
-                    attempts,
-                    self.publisher,
-                    self._clock,
-                    service.concurrency,
-                    trials=self._trials,
-                    threads=threads,
-                    leave=self._leave,
-                    event_switch=self._event_switch,
-                    max_per_second=service.max_per_second,
-                )
+            executor = ServiceExecutor(
+                attempts,
+                self.publisher,
+                self._clock,
+                service.concurrency,
+                trials=self._trials,
+                threads=threads,
+                leave=self._leave,
+                event_switch=self._event_switch,
+                max_per_second=service.max_per_second,
             )
+            components.append(executor)
+            if executor.local is not None:
+                self._local_runners[name] = executor.local
         return components
 
     def _event_listeners(self) -> list[Component]:

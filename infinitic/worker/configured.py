@@ -50,6 +50,7 @@ class ConfiguredService:
             "batch_max_messages": None if batch is None else batch.max_messages,
             "batch_max_seconds": None if batch is None else batch.max_seconds,
             "max_per_second": self.executor.max_per_second,
+            "local": self.executor.local,
         }
 
     def make(self) -> object:

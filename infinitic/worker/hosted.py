@@ -14,7 +14,7 @@ from infinitic.definitions.batch_methods import limit_batch
 from infinitic.definitions.batches import check_max_messages, check_max_seconds
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.service_contract import ServiceImplementation, implementation_of, read_service_name
-from infinitic.definitions.services import check_timeout
+from infinitic.definitions.services import check_flag, check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import RegistrationError, UsageError
@@ -92,6 +92,7 @@ class Hosted:
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
         max_per_second: float | None = None,
+        local: bool | None = None,
     ) -> str:
         """Host a service, and return its name.
 
@@ -100,7 +101,9 @@ class Hosted:
         seconds = check_timeout("attempt_timeout of a service", attempt_timeout)
         if not isinstance(implementation, ServiceImplementation):
             instance = make_instance(implementation)
-            implementation = implementation_of(instance, retry=retry, attempt_timeout=seconds)
+            implementation = implementation_of(
+                instance, retry=retry, attempt_timeout=seconds, local=check_flag("local of a service", local)
+            )
         if batch_max_messages is not None or batch_max_seconds is not None:
             implementation = _limit_batches(implementation, batch_max_messages, batch_max_seconds)
         name = implementation.name

@@ -40,6 +40,7 @@ class Roles(ABC):
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
         max_per_second: float | None = None,
+        local: bool | None = None,
     ) -> None:
         """Host a service: run its tasks. If the worker has a storage, it has its tag engine, too.
 
@@ -54,13 +55,22 @@ class Roles(ABC):
                 others. It wins over those of `@batch`.
             max_per_second: how many attempts begin in a second at most, in this worker. They are
                 spread evenly. Retries count, and each task of a batch. It may be a fraction.
+            local: whether workflows whose engine and code run in this worker run these tasks
+                themselves, without messages. It wins over those of `@task` and `@service`.
 
         Raises:
             RegistrationError: it is not a service, or this worker already hosts one of its name.
             UsageError: a number cannot be one.
         """
         name = self._hosted.add_service(
-            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds, max_per_second
+            implementation,
+            concurrency,
+            retry,
+            attempt_timeout,
+            batch_max_messages,
+            batch_max_seconds,
+            max_per_second,
+            local,
         )
         if self._storage is not None and name not in self._hosted.service_tag_engines:
             self._hosted.add_service_tag_engine(name, concurrency)
@@ -76,10 +86,18 @@ class Roles(ABC):
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
         max_per_second: float | None = None,
+        local: bool | None = None,
     ) -> None:
         """Host only the executor of a service. Arguments and errors are those of `add_service`."""
         self._hosted.add_service(
-            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds, max_per_second
+            implementation,
+            concurrency,
+            retry,
+            attempt_timeout,
+            batch_max_messages,
+            batch_max_seconds,
+            max_per_second,
+            local,
         )
         self._start_more()
 

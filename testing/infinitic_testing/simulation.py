@@ -29,6 +29,7 @@ from infinitic.worker.listeners import DEFAULT_LISTENER, Listener
 from infinitic.worker.worker import Worker
 from infinitic_testing import determinism
 from infinitic_testing.choices import Choices, Key
+from infinitic_testing.cluster.forced_local import check_local
 from infinitic_testing.cluster.single import SingleWorker
 from infinitic_testing.cluster.system import System
 from infinitic_testing.doubles import ServiceDouble, implement_double
@@ -99,6 +100,8 @@ class Simulation:
         middleware: what stands around the calls of `client`, attempts of tasks and activations of
             workflows, outermost first. All workers share the objects.
         only: the choices that keep their drawn values, see `Choices`. None: all.
+        local: "all": all tasks are local that can be; "some": it is drawn for each worker and task.
+            None: those that are declared so. It needs several workers.
 
     Raises:
         UsageError: there is no fault or no profile of this name. Or the block is entered in a loop
@@ -115,6 +118,7 @@ class Simulation:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         middleware: Sequence[BaseMiddleware] = (),
         only: Collection[Key] | None = None,
+        local: str | None = None,
     ) -> None:
         allowed = Faults.parse(faults)
         self.choices = Choices(seed, only=only)
@@ -126,6 +130,7 @@ class Simulation:
             "cache_size": cache_size,
             "codec": codec,
             "middleware": middleware,
+            "local": check_local(local),
         }
         self.plan = FaultPlan(allowed, self.choices)
         self.is_plain = kind == "fifo" and not allowed.names
@@ -145,6 +150,7 @@ class Simulation:
                 cache_size=cache_size,
                 codec=codec,
                 middleware=middleware,
+                local=local,
             )
         self._kept = KeptInstances(self.system.database, self.system.find_specs)
 
@@ -286,6 +292,7 @@ class Simulation:
         max_per_second: float | None = None,
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
+        local: bool | None = None,
     ) -> None:
         """Host a real service, as `Worker.add_service` does. This may be done at any time.
 
@@ -295,12 +302,12 @@ class Simulation:
             implementation: an instance, or a class or function that makes one without arguments.
             concurrency: how many of its tasks run at once.
             retry: a retry policy that wins over those of `@task` and `@service`.
-            attempt_timeout: how long an attempt may take: seconds, or a timedelta. It wins over
-                `@task` and `@service`.
+            attempt_timeout: seconds, or a timedelta. It wins over `@task` and `@service`.
             max_per_second: how many attempts begin in a second at most, in each worker.
             batch_max_messages: how many tasks a batch has at most. It wins over those of `@batch`.
             batch_max_seconds: how long the first task of a batch waits for others: seconds, or a
                 timedelta. It wins over those of `@batch`.
+            local: as for `Worker.add_service`.
 
         Raises:
             RegistrationError: it is not a service, or a service of this name is hosted already.
@@ -313,6 +320,7 @@ class Simulation:
             max_per_second=max_per_second,
             batch_max_messages=batch_max_messages,
             batch_max_seconds=batch_max_seconds,
+            local=local,
         )
 
     def add_workflow(

@@ -147,6 +147,13 @@ COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
 EVENTS.append(commands.CallRemote(11, "Invoice", "i-1", "pay", Raw(b"[2]"), patient=True))
 EVENTS.append(commands.SignalRemote(12, "Invoice", "i-1", "paid", Raw(b"true"), patient=True))
+LOCAL = [
+    events.TaskResult(0, Raw(b"2"), EXECUTION, local=True),
+    events.TaskError(0, FAILURE, EXECUTION, local=True),
+    events.AttemptError(0, FAILURE, {}, EXECUTION, 3.5, local=True),
+]
+"""What ran inside a transition."""
+EVENTS.extend(LOCAL)
 FROM_OUTSIDE: Any = {"made_at": 1.0, "request_id": "r", "reply_to": TO, "position": 4, "run": 1}
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -387,6 +394,7 @@ EFFECTS: list[effects.Effect] = [
     effects.TellReopened(PARENT),
     effects.CancelSent((), waiting=(state.OpenBlock(1, 0, b"\x05"),)),
     effects.TellListeners(1, 4, True, "no", WorkflowStatus.FAILED),
+    effects.SendTask(0, 1, doubt=effects.DIED),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -435,6 +443,7 @@ HEADS = [
     replace(HEAD, rerun_at=5.5),
     replace(HEAD, tags_tasks=True),
     replace(HEAD, delegated=(state.DelegatedBlock(1, b"\x05"),)),
+    replace(HEAD, by_message=64),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

@@ -47,6 +47,10 @@ CacheSizeOption = Annotated[
 CodecOption = Annotated[
     str | None, typer.Option("--codec", metavar="MODULE:NAME", help="Encodes payloads: a PayloadCodec or its class.")
 ]
+LocalOption = Annotated[
+    str | None,
+    typer.Option("--local", help="Run tasks as local ones: all that can be, or some. By default: those declared so."),
+]
 FunctionOption = Annotated[
     list[str] | None, typer.Option("--function", metavar="NAME", help="Only this function. Can be repeated.")
 ]
@@ -73,6 +77,7 @@ def command(
     profile: ProfileOption = None,
     cache_size: CacheSizeOption = None,
     codec: CodecOption = None,
+    local: LocalOption = None,
     function: FunctionOption = None,
     jobs: JobsOption = 0,
     output: OutputOption = Path("infinitic-seeds"),
@@ -96,7 +101,7 @@ def command(
         from infinitic_testing.campaign.order import make_order
         from infinitic_testing.campaign.setting import Setting
 
-        setting = Setting(faults=faults, profile=profile, cache_size=cache_size, codec=codec)
+        setting = Setting(faults=faults, profile=profile, cache_size=cache_size, codec=codec, local=local)
         order = make_order(module, setting, names=function, first=first, seeds=seeds)
         conclusion = run_campaign(order, jobs or os.cpu_count() or 1, output, resume)
         show(conclusion, as_json, render_conclusion)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from infinitic import ids, topics
 from infinitic.engines.effects import (
+    DIED,
     ActivateElsewhere,
     Answer,
     ArmWake,
@@ -202,11 +203,17 @@ def _of_run(head: WorkflowHead, run: int | None) -> WorkflowHead:
     return head if run is None else replace(head, run=run)
 
 
-def _render_task(
-    effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
-) -> Outgoing:
+def make_attempt(effect: SendTask, request: ScheduleTask, head: WorkflowHead, now: float) -> service.ExecuteTask:
+    """Make an attempt of a task, without the failure of the one before.
+
+    Args:
+        effect: says which attempt it is.
+        request: what the code asked for.
+        head: the instance.
+        now: seconds since the Unix epoch.
+    """
     # Not more than 15 keywords: CPython passes more of them as a dict, which takes long.
-    attempt = service.ExecuteTask(
+    return service.ExecuteTask(
         workflow_id=head.id,
         workflow_name=head.name,
         workflow_version=head.version or 0,
@@ -222,10 +229,19 @@ def _render_task(
         meta=request.meta,
         made_at=now,
     )
+
+
+def _render_task(
+    effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
+) -> Outgoing:
+    attempt = make_attempt(effect, request, head, now)
+    if effect.doubt:
+        attempt = replace(attempt, deaths=1) if effect.doubt == DIED else replace(attempt, asked=1)
     if effect.failure:
+        # Attempts that ran as local tasks may have failed several times in one segment.
         failed = next(
             event
-            for event in segments[effect.failure]
+            for event in reversed(segments[effect.failure])
             if type(event) is AttemptError and event.position == effect.position
         )
         attempt = replace(attempt, last_failure=failed.failure, meta=failed.meta, last_heartbeat=failed.heartbeat)

@@ -64,6 +64,7 @@ def begin_run(
         # Methods of the run before cannot run again.
         told=(),
         delegated=(),
+        by_message=0,
     )
     # No timer of the run before is left. `conclude` arms the wake that hands all this over.
     return begun, [*happened, *started], [_keep_run(each, head.run) for each in outbox if type(each) is not ArmWake]

@@ -57,7 +57,7 @@ class HandBack:
         in_hand.draining = True
         self.stop_taking()
         await self._send()
-        while in_hand.works or self._reports.publishing or in_hand.deciding:
+        while in_hand.works or in_hand.local or self._reports.publishing or in_hand.deciding:
             await in_hand.wait_for_change()
 
     async def hand_back_all(self) -> None:

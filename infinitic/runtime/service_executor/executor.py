@@ -30,6 +30,7 @@ from infinitic.runtime.service_executor.ending import HandBack
 from infinitic.runtime.service_executor.guards import Guards, LostAttempts
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.inquiry import Inquiry
+from infinitic.runtime.service_executor.local_attempts import LocalAttempts
 from infinitic.runtime.service_executor.pace import Pace
 from infinitic.runtime.service_executor.report_publisher import ReportPublisher
 from infinitic.runtime.service_executor.reporting import ReportQueue
@@ -73,6 +74,8 @@ class ServiceExecutor:
         self.topic = topics.service_executor(self.name)
         self._threads = threads
         self._leave = leave
+        self.local: LocalAttempts | None = None
+        """Runs its local tasks; None: it has none."""
         capabilities = publisher.transport.capabilities
         durability = capabilities.ack_durability
         trials = trials or Trials()
@@ -106,6 +109,18 @@ class ServiceExecutor:
             leave=None if leave is None else self._leave_worker,
             pace=pace,
         )
+        if any(task.local for task in attempts.service.tasks.values()):
+            self.local = LocalAttempts(
+                attempts,
+                self._runner.pool,
+                in_hand,
+                self._reports,
+                resender,
+                announcer,
+                concurrency,
+                threads=threads,
+                leave=None if leave is None else self._leave_worker,
+            )
         cancelling = Cancelling(in_hand, trials, resender)
         self._inquiry = Inquiry(
             self.name,

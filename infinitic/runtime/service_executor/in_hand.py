@@ -131,6 +131,7 @@ class TasksInHand:
     Attributes:
         works: attempts that wait for their turn, run, or have a report that is not published.
         waiting: those of them that wait for their turn, by themselves or as batches.
+        local: attempts that run for steps which are not committed, or wait for their turn for them.
         batches: all batches that are not done, in order: those that take attempts, wait or run.
         doubtful: attempts that may be in hand elsewhere, or may have ended a process.
         deciding: True while it is acted on what others have answered about some of these. They are
@@ -145,6 +146,7 @@ class TasksInHand:
     def __init__(self, clock: Clock, trials: Trials) -> None:
         self.works: dict[Attempt, Work] = {}
         self.waiting: deque[Work | Batch] = deque()
+        self.local: dict[Work, None] = {}
         self.batches: dict[Batch, None] = {}
         self.doubtful: dict[Attempt, Work] = {}
         self.deciding = False
@@ -207,10 +209,14 @@ class TasksInHand:
             put off.
         """
         remembered = self.remembered
+        local = {work.attempt for work in self.local} if self.local else ()
         return {
             attempt: remembered.is_done(attempt)
             for attempt in attempts
-            if attempt in self.works or remembered.is_done(attempt) or remembered.is_put_off(attempt)
+            if attempt in self.works
+            or remembered.is_done(attempt)
+            or remembered.is_put_off(attempt)
+            or attempt in local
         }
 
     def put_off(self, work: Work, seconds: float) -> Outbound:
@@ -228,8 +234,8 @@ class TasksInHand:
         return work.make_handed_back(due, asked=0)
 
     def list_waiting(self) -> list[Work]:
-        """The attempts that wait for their turn, also those in batches."""
-        waiting = [each for each in self.waiting if isinstance(each, Work)]
+        """The attempts that wait for their turn, also those in batches. Local ones are left out."""
+        waiting = [each for each in self.waiting if isinstance(each, Work) and each not in self.local]
         for batch in self.batches:
             if batch.member is None:
                 waiting += batch.works.values()
@@ -265,6 +271,8 @@ class TasksInHand:
             back.append(work.make_copy())
         for batch in [batch for batch in self.batches if batch.member is None]:
             self.end_batch(batch)
+        for local in [work for work in self.local if work in self.waiting]:
+            local.withdraw()
         self.waiting.clear()
         self.doubtful.clear()
         return back
@@ -273,6 +281,7 @@ class TasksInHand:
         """Count attempts, deliveries that nobody has looked at, and reports."""
         return {
             "attempts": len(self.works) + len(self.waiting) + len(self.doubtful),
+            "local attempts": len(self.local),
             "batches": len(self.batches),
             "bytes of batches": sum(batch.size for batch in self.batches),
             "deliveries": len(self.received),
@@ -284,6 +293,7 @@ class TasksInHand:
         """Count the attempts that run, by the name of their task."""
         idle = {work.attempt for work in self.list_waiting()}
         running = [work for work in self.works.values() if work.report is None and work.attempt not in idle]
+        running += [work for work in self.local if work.member is not None]
         return Counter(work.message.task for work in running)
 
     async def wait_for_change(self) -> None:

@@ -132,7 +132,7 @@ class TaskIntake:
             if self._threads is not None and self._threads.abandoned >= concurrency:
                 await self._wait_for_threads(self._threads)
             batching = self._runner.batching
-            free = concurrency - len(in_hand.works) + in_hand.reported
+            free = concurrency - len(in_hand.works) - len(in_hand.local) + in_hand.reported
             room = free if batching is None else batching.count_room()
             if self._ahead is not None:
                 # What waits here could begin on another worker.

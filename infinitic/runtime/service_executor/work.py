@@ -67,6 +67,10 @@ class Work(msgspec.Struct, eq=False):
     pulse: Pulse | None = None
     is_held: bool = False
 
+    def withdraw(self) -> bool:
+        """Take back an attempt for a step whose code has not begun. Only a local one can be."""
+        return False
+
     def begin(self, current: CurrentTask) -> None:
         """Note that its code begins."""
         self.current = current

@@ -30,6 +30,7 @@ def activate(
     retention: float | None,
     limits: Limits,
     most: int | None = None,
+    seen: int = 0,
 ) -> Draft:
     """Run the code of an instance with the stimuli that wait, until it has asked for enough.
 
@@ -42,6 +43,7 @@ def activate(
         retention: seconds to keep the instance once it is closed; None: what its class says.
         limits: how many bytes may be asked for.
         most: how many stimuli are handed over at most; None: all.
+        seen: how many events of the draft an activation of the same step has dealt with already.
 
     Returns:
         The draft with what the code asked for. If the code cannot be run the instance stalls in it.
@@ -54,7 +56,7 @@ def activate(
     assert head is not None
     stimuli: list[Stimulus] = [*instance.pending]
     started: Started | None = None
-    for event in draft.events:
+    for event in draft.events[seen:] if seen else draft.events:
         # A class that does not match costs `isinstance` ten times as much as this.
         if type(event) is Started:
             started = event

@@ -24,6 +24,7 @@ from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit, Settled
 from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.lane_attempts import end_local_tasks
 from infinitic.runtime.state_engine.news import News, Telling, find_news
 from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
 from infinitic.transport import Delivery, Outgoing
@@ -123,10 +124,13 @@ class Committing:
             change = step.change
             if change is None:
                 committed.append(step)
+                end_local_tasks(step.lane, committed=False)
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, Written):  # the usual case
                 self._apply(step, change, outcome.version)
+                if step.lane.under_way is not None:
+                    end_local_tasks(step.lane, committed=True)
                 committed.append(step)
                 continue
             instance, lane = step.instance, step.lane
@@ -148,6 +152,8 @@ class Committing:
                     self.keep_news([step])
                     self._instances.release(instance)
                     lane.fail(outcome, self._clock.now(), counted=False)
+        for each in repeats:
+            end_local_tasks(each.lane, committed=False)
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:

@@ -30,6 +30,7 @@ from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, leave_running, looks_back
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
 from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.local_tasks import CannotGoOn, LocalTasks
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.runtime.state_engine.reopening import Reopening
 from infinitic.runtime.state_engine.repairs import Repairs
@@ -74,6 +75,7 @@ class Deciding:
         retention: seconds to keep closed instances; None: what their class says.
         told: the missing versions that this worker has logged already.
         event_switch: whether event listeners are told.
+        local: runs local tasks.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Deciding:
         retention: float | None,
         told: Told,
         event_switch: EventSwitch,
+        local: LocalTasks,
     ) -> None:
         self._name = name
         self._specs = specs
@@ -102,6 +105,7 @@ class Deciding:
         self._retention = retention
         self._told = told
         self._event_switch = event_switch
+        self._local = local
         self._skew = Skew(name)
         self._reopening = Reopening(specs, storage.states)
         self._bounds = _make_bounds(transport.capabilities, storage.capabilities)
@@ -109,7 +113,8 @@ class Deciding:
     async def decide(self, waiting: deque[ReceivedStep]) -> list[DecidedStep]:
         """Decide the first steps that wait, until they have enough bytes to be committed together.
 
-        A step that cannot be decided fails its lane, and leaves the others alone.
+        A step that cannot be decided fails its lane, and leaves the others alone. One that waits
+        for local tasks is left out: it comes again when its lane is resumed.
 
         Args:
             waiting: the steps that wait. Those that were looked at are removed from it.
@@ -127,16 +132,25 @@ class Deciding:
             lane, instance = received.lane, received.instance
             before = instance.bytes
             try:
-                batch: Sequence[Delivery] = lane.take_batch()
-                if instance.head is None and len(lane.waiting) > 1:
-                    batch = put_start_first(batch, islice(lane.waiting, max(received.current_for, len(batch))))
-                    batch = batch[:1] if lane.tries else batch
-                inputs = take_inputs(instance, batch, now, window, largest)
+                resumed = None if lane.under_way is None else self._local.find_open(received)
+                if resumed is None:
+                    batch: Sequence[Delivery] = lane.take_batch()
+                    if instance.head is None and len(lane.waiting) > 1:
+                        batch = put_start_first(batch, islice(lane.waiting, max(received.current_for, len(batch))))
+                        batch = batch[:1] if lane.tries else batch
+                    inputs = take_inputs(instance, batch, now, window, largest)
+                else:
+                    inputs = resumed.inputs
                 if inputs.early:
                     self._skew.tell(inputs.early)
                 draft = inputs.draft if inputs.decision is None else inputs.decision
                 activated = inputs.decision is not None
-                if inputs.probe is not None:
+                if resumed is not None:
+                    grown = self._local.go_on(resumed)
+                    if grown is None:
+                        continue
+                    draft, activated, now = grown, True, self._clock.now()
+                elif inputs.probe is not None:
                     draft = await self._reopening.decide(instance, inputs.probe, now)
                 elif draft.head is not None and is_runnable(draft.head):
                     # After a decision of another worker, that worker runs the next activation, too.
@@ -153,6 +167,11 @@ class Deciding:
                                     fits = full.fits
                                     draft = await self._revive_and_activate(instance, draft, spec, now, limits, fits)
                             activated = draft.fault is None
+                            if activated and self._local.runners:
+                                grown = self._local.begin(received, inputs, draft, spec, limits)
+                                if grown is None:
+                                    continue
+                                draft, now = grown, self._clock.now()
                         except NewerCode as newer:
                             self._told.tell(newer)
                             spec = None
@@ -169,6 +188,8 @@ class Deciding:
                             if find_missing(instance.head, inputs, draft):
                                 raise
                 step = close(received, inputs, draft, segments, now, sizes, activated=activated, tells=tells)
+                if lane.under_way is not None and step.draft is not draft:
+                    raise CannotGoOn("It is too large")
                 if inputs.questions:
                     undone = step.draft is not draft
                     spec = self._find_spec(draft)
@@ -179,7 +200,8 @@ class Deciding:
                 self._instances.release(instance)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._instances.release(instance)
-                lane.fail(error, now, counted=is_counted(error))
+                if not self._local.retreat(lane, error):
+                    lane.fail(error, now, counted=is_counted(error))
             else:
                 decided.append(step)
                 size += step.bytes + instance.bytes - before

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from infinitic import topics
 from infinitic.clock import Clock
@@ -26,6 +27,7 @@ from infinitic.runtime.blame import OUTAGES, is_counted
 from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.lanes import PREFETCH, Lanes
+from infinitic.runtime.local_tasks import LocalRunner
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.committing import Committing
@@ -33,10 +35,11 @@ from infinitic.runtime.state_engine.committing_whole import CommittingWhole
 from infinitic.runtime.state_engine.deciding import Deciding
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.local_tasks import LocalTasks
 from infinitic.runtime.state_engine.news import Telling
 from infinitic.runtime.state_engine.parking import Parking
 from infinitic.runtime.state_engine.publishing import Publishing
-from infinitic.runtime.state_engine.receiving import Receiving
+from infinitic.runtime.state_engine.receiving import ReceivedStep, Receiving
 from infinitic.runtime.state_engine.refusing import Refusing
 from infinitic.runtime.state_engine.repairs import Repairs
 from infinitic.runtime.state_engine.settling import Settling
@@ -45,8 +48,14 @@ from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.versions import Told
 from infinitic.shared_commit import SharedCommit
 from infinitic.storage import Storage
+from infinitic.transport import Delivery, Support
 
 _logger = logging.getLogger("infinitic.engine")
+
+MOST_SUSPENDED = 500
+"""How many lanes may wait for local tasks at once: as many again have room beside them."""
+
+_NO_RUNNERS: Mapping[str, LocalRunner] = MappingProxyType({})
 
 
 class StateEngine:
@@ -68,6 +77,7 @@ class StateEngine:
         purge_soon: called when an instance was deleted.
         event_switch: whether event listeners are told; None: they are not.
         shared_commit: that of the broker and the storage; None: they share none.
+        runners: the executors of this worker that run local tasks, by service. It may grow.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class StateEngine:
         purge_soon: Callable[[], None],
         event_switch: EventSwitch | None = None,
         shared_commit: SharedCommit | None = None,
+        runners: Mapping[str, LocalRunner] = _NO_RUNNERS,
     ) -> None:
         self.name = name
         self.topic = topics.workflow_engine(name)
@@ -114,6 +125,19 @@ class StateEngine:
             telling,
             clock,
         )
+        capabilities = publisher.transport.capabilities
+        self._counts_redeliveries = capabilities.support("RED-3") is Support.GUARANTEED
+        self._subscribed_at = 0.0
+        self._is_draining = False
+        self._local = LocalTasks(
+            runners,
+            clock,
+            storage.capabilities.deduplication_window,
+            retention,
+            self._resume,
+            self._may_suspend,
+            self._is_suspect,
+        )
         self._deciding = Deciding(
             name,
             specs,
@@ -125,6 +149,7 @@ class StateEngine:
             retention=retention,
             told=told,
             event_switch=event_switch or EventSwitch(),
+            local=self._local,
         )
         self._publishing = Publishing(name, self.topic, publisher, clock)
         self._settling = Settling(instances, subscription, purge_soon)
@@ -149,6 +174,7 @@ class StateEngine:
 
     async def start(self) -> None:
         """Join the subscription."""
+        self._subscribed_at = self._clock.now()
         await self._subscription.join()
         self._lanes = Lanes(self._subscription, self._handle, self._clock, self._concurrency, self._buffer_bytes)
 
@@ -159,6 +185,7 @@ class StateEngine:
 
     async def drain(self) -> None:
         """Finish what is in work, and leave the subscription."""
+        self._is_draining = True
         if self._lanes is not None:
             await self._lanes.drain()
         self._instances.release_all()
@@ -170,6 +197,8 @@ class StateEngine:
 
     async def close(self) -> None:
         """Give back what is in hand."""
+        if self._lanes is not None:
+            self._lanes.abandon()
         self._instances.discard_all()
         self._group_commit.close()
         await self._subscription.close()
@@ -183,16 +212,23 @@ class StateEngine:
                 self._fail(lanes, error)
                 return
             for lane in lanes:  # one of them may be to blame
-                if lane.waiting and not lane.failed:
+                if lane.waiting and not lane.failed and not _is_suspended(lane):
                     await self._handle([lane])
 
     async def _run_steps(self, lanes: Sequence[Lane]) -> None:
         """Have one step of each lane go through all phases, in batches of some megabytes."""
-        received = await self._receiving.receive(lanes)
+        local = self._local
+        resumed: Sequence[ReceivedStep] = ()
+        if local.runners:
+            resumed, lanes = local.take_resumed(lanes)
+        received = await self._receiving.receive(lanes) if lanes else []
+        received += resumed
         waiting = deque(received)
         try:
             while waiting:
                 decided = await self._deciding.decide(waiting)
+                if local.runners:
+                    await local.tell([step.lane for step in decided])
                 if self._whole is not None:
                     decided = await self._whole.commit(decided)
                     if not decided:
@@ -201,8 +237,24 @@ class StateEngine:
                 published = await self._publishing.publish(committed)
                 await self._settling.settle(published)
         except BaseException as error:
-            self._instances.abandon([each.instance for each in received], error)
+            cut = [each for each in received if not _is_suspended(each.lane)]
+            for each in cut:
+                local.forget_try(each.lane)
+            self._instances.abandon([each.instance for each in cut], error)
             raise
+
+    def _resume(self, lane: Lane) -> None:
+        if self._lanes is not None:
+            self._lanes.resume(lane)
+
+    def _may_suspend(self) -> bool:
+        return not self._is_draining and self._lanes is not None and self._lanes.suspended < MOST_SUSPENDED
+
+    def _is_suspect(self, delivery: Delivery) -> bool:
+        """Whether a process may have died with a delivery."""
+        if delivery.attempt > 1:
+            return True
+        return not self._counts_redeliveries and delivery.published_at < self._subscribed_at
 
     def _fail(self, lanes: Sequence[Lane], error: Exception) -> None:
         """What memory holds of these lanes may be wrong now: it is loaded again.
@@ -211,6 +263,13 @@ class StateEngine:
         """
         counted = is_counted(error) and not isinstance(error, StorageError)
         for lane in lanes:
+            if _is_suspended(lane):
+                continue
+            self._local.forget_try(lane)
             self._instances.forget(lane.key)
             if not lane.failed:
                 lane.fail(error, self._clock.now(), counted=counted)
+
+
+def _is_suspended(lane: Lane) -> bool:
+    return lane.under_way is not None and lane.under_way.is_suspended

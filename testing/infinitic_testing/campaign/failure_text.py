@@ -28,6 +28,8 @@ def write_command(report: SeedReport, setting: Setting) -> str:
         words += ["--profile", setting.profile]
     if setting.cache_size is not None:
         words += ["--cache-size", str(setting.cache_size)]
+    if setting.local is not None:
+        words += ["--local", setting.local]
     if setting.codec is not None:
         words += ["--codec", setting.codec]
     versions = f"infinitic {find_release()}, Python {platform.python_version()}, digest {report.digest}"

@@ -58,6 +58,7 @@ def make_simulation(seed: int, setting: Setting) -> Simulation:
         cache_size=setting.cache_size,
         codec=setting.make_codec(),
         only=setting.only,
+        local=setting.local,
     )
 
 

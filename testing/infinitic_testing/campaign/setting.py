@@ -8,6 +8,7 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.importing import import_object
 from infinitic_testing.choices import Key
+from infinitic_testing.cluster.forced_local import check_local
 from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.faults.profiles import check_profile
 
@@ -23,6 +24,8 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
             `shop.codecs:Encryption`. None: nothing.
         only: the keys of the choices that keep their drawn values. All others are plain. None: all
             keep them.
+        local: which tasks are local that are not declared so: "all" that can be, or "some". None:
+            none.
     """
 
     faults: str = "all"
@@ -30,6 +33,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_size: int | None = None
     codec: str | None = None
     only: frozenset[Key] | None = None
+    local: str | None = None
 
     def check(self) -> None:
         """Check what a user wrote, before anything runs.
@@ -40,6 +44,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         Faults.parse(self.faults)
         check_profile(self.profile)
+        check_local(self.local)
         self.make_codec()
         if self.cache_size is not None and self.cache_size < 0:
             raise UsageError(f"A cache size is 0 or more, not {self.cache_size}")

@@ -15,6 +15,7 @@ from infinitic.worker.hosting import make_instance, read_version
 from infinitic.worker.listeners import DEFAULT_LISTENER, Listener, read_listener
 from infinitic.worker.roles import DEFAULT_CONCURRENCY
 from infinitic.worker.worker import Worker
+from infinitic_testing.cluster.forced_local import ForcedLocal
 from infinitic_testing.cluster.layouts import Role, Seat
 from infinitic_testing.cluster.system import Versions
 from infinitic_testing.cluster.task_faults import TaskFaults
@@ -41,13 +42,22 @@ class AddedService(Added):
         name: the name of the service.
         implementation: the instance, class, or factory.
         task_faults: the faults of tasks.
+        forced_local: says which tasks are local that are not declared so.
         options: all those of `Worker.add_service`.
     """
 
-    def __init__(self, name: str, implementation: object, task_faults: TaskFaults, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        implementation: object,
+        task_faults: TaskFaults,
+        forced_local: ForcedLocal,
+        options: Mapping[str, Any],
+    ) -> None:
         self._name = name
         self._implementation = implementation
         self._task_faults = task_faults
+        self._forced_local = forced_local
         self._options = options
 
     def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
@@ -58,9 +68,16 @@ class AddedService(Added):
         service = self._implementation
         if not isinstance(service, ServiceImplementation):
             timeout = check_timeout("attempt_timeout of a service", self._options["attempt_timeout"])
-            service = implementation_of(make_instance(service), retry=self._options["retry"], attempt_timeout=timeout)
-        # The policy and the timeout are in the service itself.
-        rest = {name: value for name, value in self._options.items() if name not in ("retry", "attempt_timeout")}
+            service = implementation_of(
+                make_instance(service),
+                retry=self._options["retry"],
+                attempt_timeout=timeout,
+                local=self._options["local"],
+            )
+        # These are in the service itself.
+        read = ("retry", "attempt_timeout", "local")
+        rest = {name: value for name, value in self._options.items() if name not in read}
+        service = self._forced_local.apply(service, f"seat {seat.number}")
         worker.add_service_executor(self._task_faults.apply(service), **rest)
 
 
@@ -126,10 +143,17 @@ class Catalog:
     Args:
         codec: encodes payloads.
         task_faults: the faults of tasks.
+        forced_local: says which tasks are local that are not declared so.
     """
 
-    def __init__(self, codec: PayloadCodec | Sequence[PayloadCodec] | None, task_faults: TaskFaults) -> None:
+    def __init__(
+        self,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None,
+        task_faults: TaskFaults,
+        forced_local: ForcedLocal,
+    ) -> None:
         self._task_faults = task_faults
+        self._forced_local = forced_local
         self._hosted = Hosted(make_coder(codec))
         self._added: list[Added] = []
 
@@ -147,10 +171,11 @@ class Catalog:
             "attempt_timeout": None,
             "batch_max_messages": None,
             "batch_max_seconds": None,
+            "local": None,
             **options,
         }
         name = self._hosted.add_service(implementation, **options)
-        return self._remember(AddedService(name, implementation, self._task_faults, options))
+        return self._remember(AddedService(name, implementation, self._task_faults, self._forced_local, options))
 
     def add_workflow(self, versions: Versions, options: Mapping[str, Any]) -> Added:
         """Check and remember workflows. Errors are those of `Worker.add_workflow`."""

@@ -23,6 +23,7 @@ from infinitic_testing.cluster.afterlife import Afterlife
 from infinitic_testing.cluster.catalog import Added, AddedWorkflow, Catalog
 from infinitic_testing.cluster.direct import ObservedTransport
 from infinitic_testing.cluster.draining import Draining, is_busy
+from infinitic_testing.cluster.forced_local import ForcedLocal
 from infinitic_testing.cluster.graveyard import Graveyard
 from infinitic_testing.cluster.layouts import Seat, draw_seats
 from infinitic_testing.cluster.member import Member
@@ -69,6 +70,7 @@ class Cluster(System):
         cache_size: of all workers. None: drawn for each seat.
         codec: encodes payloads.
         middleware: what stands around calls, attempts and activations. All workers share it.
+        local: which tasks are local that are not declared so, see `forced_local.KINDS`.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Cluster(System):
         cache_size: int | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         middleware: Sequence[BaseMiddleware] = (),
+        local: str | None = None,
     ) -> None:
         self.choices = choices
         self.plan = plan
@@ -111,7 +114,8 @@ class Cluster(System):
             run_blocking=blocking.inline,
             make_id=choices.make_ids("client"),
         )
-        self.catalog = Catalog(codec, TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process())))
+        task_faults = TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process()))
+        self.catalog = Catalog(codec, task_faults, ForcedLocal(local, choices))
         self.layout, self.seats = draw_seats(choices, cache_size=cache_size, old_code=plan.has("old-code"))
         self.members: list[Member] = []
         self.failure: BaseException | None = None

@@ -22,6 +22,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "input-known": "nothing is in a history that nobody has sent",
         "input-once": "a signal, call or command of a client is taken once",
         "signal-order": "the signals of one sender are taken in the order of sending, but for those before the start",
+        "local-in-step": "a task runs as a local one only in the step that asks for it",
         "retry-counted": "each failed attempt of a task is counted once, and the next attempt has the next number",
         "delegated-once": "a task is noted as delegated once for each attempt, while it is open, and stays so",
         "reopened-failed": "only tasks that failed or were cancelled run again, each with the next retry sequence",

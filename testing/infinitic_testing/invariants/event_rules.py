@@ -165,6 +165,8 @@ def check_result_was_sent(
     event: events.TaskResult, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
     """A result is one that an executor has reported, with how its attempt went."""
+    if event.local:
+        return None
     if (bytes(event.value), event.execution) not in sent.results.get(event.position, ()):
         return f"nobody has sent this result of task {event.position}: {bytes(event.value)!r:.200}"
     return None
@@ -175,9 +177,28 @@ def check_failure_was_sent(
 ) -> str | None:
     """A failure is one that was reported, or stands for a report that cannot be used."""
     position = event.position
+    if event.local:
+        return None
     if position not in sent.failures and position not in sent.results and position not in sent.garbled:
         return f"nobody has sent a failure of task {position}"
     return None
+
+
+def check_local_in_step(
+    event: events.TaskResult | events.TaskError | events.AttemptError,
+    history: ObservedHistory,
+    step: WrittenStep,
+    sent: Sent,
+) -> str | None:
+    """An attempt runs as a local task only in the step that asks for the task."""
+    if not event.local:
+        return None
+    for asked in step.events:
+        if asked is event:
+            break
+        if isinstance(asked, commands.ScheduleTask) and asked.position == event.position:
+            return None
+    return f"task {event.position} ran as a local task, and this step has not asked for it before: {event}"
 
 
 def check_settlement_was_sent(
@@ -213,7 +234,7 @@ def check_last_attempt_failed(
     """A task fails for good only by its attempt that was sent last."""
     position = event.position
     reported = sent.failures.get(position)
-    if reported is None or position in sent.garbled:
+    if reported is None or position in sent.garbled or event.local:
         return None
     attempts = history.attempts.get(position, 0)
     sequence = history.sequences.get(position, 0)
@@ -229,7 +250,7 @@ def check_attempt_counted_once(
     position, attempts = event.position, history.attempts.get(event.position, 0)
     if position not in history.open_tasks:
         return f"attempt {attempts} of task {position} fails, but {_tell_why_closed(position, history)}"
-    if (position, history.sequences.get(position, 0), attempts) not in sent.delays:
+    if not event.local and (position, history.sequences.get(position, 0), attempts) not in sent.delays:
         return f"attempt {attempts} of task {position} was not reported as failed, or its executor wants no other one"
     return None
 
@@ -330,6 +351,7 @@ _ASKED: tuple[tuple[str, Rule], ...] = (
 )
 _ENDED: tuple[tuple[str, Rule], ...] = (("method-once", check_method_ends_once),)
 _ONCE: tuple[str, Rule] = ("result-once", check_result_once)
+_LOCAL: tuple[str, Rule] = ("local-in-step", check_local_in_step)
 _REMOTE: tuple[tuple[str, Rule], ...] = (
     _ONCE,
     ("input-known", check_settlement_was_sent),
@@ -350,11 +372,12 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     events.Activated: (("history-gapless", check_activation_follows), ("time-forward", check_time_forward)),
     events.RunStarted: (("run-settled", check_run_settled),),
     events.MethodStarted: (("method-once", check_method_starts_once),),
-    events.TaskResult: (_ONCE, ("input-known", check_result_was_sent)),
+    events.TaskResult: (_ONCE, ("input-known", check_result_was_sent), _LOCAL),
     events.TaskError: (
         _ONCE,
         ("input-known", check_failure_was_sent),
         ("retry-counted", check_last_attempt_failed),
+        _LOCAL,
     ),
     events.RemoteResult: _REMOTE,
     events.RemoteError: _REMOTE,
@@ -369,6 +392,7 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     events.AttemptError: (
         ("retry-counted", check_attempt_counted_once),
         ("delegated-once", check_delegated_goes_on),
+        _LOCAL,
     ),
     events.Reopened: (
         ("reopened-failed", check_reopened_tasks),

@@ -18,6 +18,7 @@ def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
     before: Sequence[Retry] = () if step.instance is None else step.instance.head.retries
     at = step.change.at
     known = {(retry.position, retry.retry_sequence, retry.retry_index): retry.due for retry in before}
+    local = {event.position: event for event in step.events if isinstance(event, events.AttemptError) and event.local}
     for retry in step.head.retries:
         which = (retry.position, retry.retry_sequence, retry.retry_index)
         if step.instance is not None and retry.position < len(step.instance.history.requests):
@@ -28,6 +29,10 @@ def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
         if retry.retry_index == 0 and which not in known:
             if not any(isinstance(event, events.Reopened) for event in step.events):
                 return f"task {retry.position} is asked for again, and nobody has re-opened it"
+        elif which not in known and retry.position in local:
+            wanted = local[retry.position].next_at
+            if (wanted if retry.due is None else retry.due) < wanted - ROUNDING:
+                return f"attempt {retry.retry_index} of task {retry.position} is due at {retry.due!r}, not {wanted!r}"
         elif which not in known:
             delays = sent.delays.get((retry.position, retry.retry_sequence, retry.retry_index - 1), ())
             if not any(_is_due(retry.due, at, delay) for delay in delays):
