@@ -1,6 +1,8 @@
 """W1 to W3 and the latency of one workflow alone, on Pulsar and a database, in one process.
 
-python -m bench.real_workloads w1|w2|w3|alone N postgres|mysql|redis|sqlite
+python -m bench.real_workloads w1|w2|w3|alone N postgres|mysql|redis|sqlite|only-sqlite
+
+`only-sqlite` is broker and database in one file, without Pulsar. It has no w3.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ async def running(
     """A worker as it runs in production, warm."""
     folder = Path(tempfile.mkdtemp())
     label = label or new_label()
-    transport = wrap_transport(servers.transport(label))
+    transport = wrap_transport(servers.broker(database, label, folder))
     storage = wrapper(servers.storage(database, label, folder))
     async with transport, storage:
         worker = Worker(transport, storage)

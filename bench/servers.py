@@ -23,6 +23,8 @@ PORTS: Mapping[str, int] = {
     "redis": int(os.environ.get("INFINITIC_REDIS_PORT", "6379")),
 }
 STORAGES = ("postgres", "mysql", "redis", "sqlite")
+ONLY_SQLITE = "only-sqlite"
+"""Broker and database in one SQLite file, and no server."""
 
 _DATABASE = {"host": HOST, "username": "infinitic", "password": "infinitic"}
 
@@ -58,8 +60,18 @@ def transport(namespace: str) -> Transport:
     )
 
 
+def broker(database: str, label: str, folder: Path) -> Transport:
+    """A connection to the broker that goes with a database."""
+    if database != ONLY_SQLITE:
+        return transport(label)
+    plugin = load_transport_plugin("sqlite")
+    settings = plugin.Settings.model_validate(storage_settings(database, label, folder))
+    return plugin.from_settings(settings, deduplication_window=DEDUPLICATION_WINDOW)
+
+
 def storage(name: str, label: str, folder: Path) -> Storage:
     """A connection to this database."""
+    name = "sqlite" if name == ONLY_SQLITE else name
     plugin = load_storage_plugin(name)
     settings = plugin.Settings.model_validate(storage_settings(name, label, folder))
     return plugin.from_settings(settings, deduplication_window=DEDUPLICATION_WINDOW)

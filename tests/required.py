@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+IS_REQUIRED = os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1"
+"""Whether a missing server fails a test."""
+
 
 def absent(what: str) -> NoReturn:
     """Fail where servers are required, as in CI. Elsewhere skip the test."""
-    if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
+    if IS_REQUIRED:
         pytest.fail(what)
     pytest.skip(what)
 

@@ -31,10 +31,10 @@ async def connections(
     async with AsyncExitStack() as stack:
 
         async def connect() -> Worker:
-            transport = await stack.enter_async_context(servers.transport(label))
+            transport = await stack.enter_async_context(servers.broker(database, label, folder))
             return Worker(transport, await stack.enter_async_context(servers.storage(database, label, folder)))
 
-        transport = await stack.enter_async_context(servers.transport(label))
+        transport = await stack.enter_async_context(servers.broker(database, label, folder))
         storage = await stack.enter_async_context(servers.storage(database, label, folder))
         yield stack, connect, await stack.enter_async_context(Client(transport, storage=storage))
 

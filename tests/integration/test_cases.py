@@ -56,12 +56,12 @@ def test_they_have_their_outcomes(database: str, roles: str, tmp_path: Path) -> 
     async def play() -> dict[str, object]:
         async with AsyncExitStack() as stack:
             for host in ROLES[roles]:
-                transport = await stack.enter_async_context(servers.transport(label))
+                transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
                 storage = await stack.enter_async_context(servers.storage(database, label, tmp_path))
                 worker = Worker(transport, storage)
                 host(worker, WHOLE)
                 await stack.enter_async_context(worker.running())
-            transport = await stack.enter_async_context(servers.transport(label))
+            transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
             client = await stack.enter_async_context(Client(transport))
             async with asyncio.timeout(60):
                 outcomes = await asyncio.gather(*(case.scenario(client) for case in SHORT))

@@ -82,7 +82,7 @@ def test_what_runs_on_another_worker_is_stopped(database: str, tmp_path: Path) -
     async def play() -> None:
         async with AsyncExitStack() as stack:
             for number in range(3):
-                transport = await stack.enter_async_context(servers.transport(label))
+                transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
                 storage = await stack.enter_async_context(servers.storage(database, label, tmp_path))
                 worker = Worker(transport, storage)
                 if number:
@@ -90,7 +90,7 @@ def test_what_runs_on_another_worker_is_stopped(database: str, tmp_path: Path) -
                 else:
                     worker.add_workflow(Office)
                 await stack.enter_async_context(worker.running())
-            transport = await stack.enter_async_context(servers.transport(label))
+            transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
             client = await stack.enter_async_context(Client(transport))
             async with asyncio.timeout(60):
                 await scenario(client)

@@ -46,7 +46,7 @@ def test_each_role_alone(database: str, tmp_path: Path) -> None:
     label = f"test_{ids.new_id()[:8]}"
 
     async def connect(stack: AsyncExitStack) -> Worker:
-        transport = await stack.enter_async_context(servers.transport(label))
+        transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
         return Worker(transport, await stack.enter_async_context(servers.storage(database, label, tmp_path)))
 
     async def play() -> None:
@@ -57,11 +57,11 @@ def test_each_role_alone(database: str, tmp_path: Path) -> None:
             engine.add_workflow_state_engine(Trip)
             code.add_workflow_executor(Trip)
             # The executor of a service needs no storage.
-            service = Worker(await stack.enter_async_context(servers.transport(label)))
+            service = Worker(await stack.enter_async_context(servers.broker(database, label, tmp_path)))
             service.add_service(Payments())
             for worker in (tags, tasks, engine, code, service):
                 await stack.enter_async_context(worker.running())
-            transport = await stack.enter_async_context(servers.transport(label))
+            transport = await stack.enter_async_context(servers.broker(database, label, tmp_path))
             client = await stack.enter_async_context(Client(transport))
             async with asyncio.timeout(60):
                 await use_tags(client)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from weakref import WeakSet
 
 if sys.platform == "win32":
     import msvcrt
@@ -56,7 +58,32 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
 
 
-class Turnstile:
+class Inherited(ABC):
+    """What has open files that are locked. A child that is forked closes them."""
+
+    @abstractmethod
+    def close_in_child(self) -> None:
+        """Close the files: in the child they would keep the lock of the parent after its end."""
+
+
+_inherited: WeakSet[Inherited] = WeakSet()
+
+
+def note_inherited(what: Inherited) -> None:
+    """Close its files in each child that is forked from now on."""
+    _inherited.add(what)
+
+
+def _close_inherited() -> None:
+    for each in list(_inherited):
+        each.close_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+class Turnstile(Inherited):
     """A lock between processes that those who wait get in turn.
 
     There are two files. Who waits for the second has the first. So one who has just let the second
@@ -73,6 +100,7 @@ class Turnstile:
         except BaseException:
             os.close(self._gate)
             raise
+        note_inherited(self)
 
     def try_enter(self) -> bool:
         """Take the lock if nobody has it or waits for it."""
@@ -96,7 +124,12 @@ class Turnstile:
         unlock_file(self._room)
 
     def close(self) -> None:
-        """Close the files. A lock that is held ends with them."""
-        for each in (self._gate, self._room):
+        """Close the files. A lock that is held ends with them. Idempotent."""
+        gate, room = self._gate, self._room
+        self._gate = self._room = -1
+        for each in (gate, room):
             with suppress(OSError):
                 os.close(each)
+
+    def close_in_child(self) -> None:
+        self.close()

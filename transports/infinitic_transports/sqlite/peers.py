@@ -73,6 +73,8 @@ class Peers:
         self._touched = self._swept = 0.0
         self._sweeping = False
         self._is_closing = False
+        # After a turn that failed: what is in hand is compared with the file.
+        self._unsure = False
         writer.claim, writer.wants_turn = self._claim, self._wants_turn
         writer.committed, writer.failed = self._committed, self._failed
 
@@ -174,6 +176,10 @@ class Peers:
 
     def _claim(self, turn: Turn) -> None:
         consumers = list(self._consumers)
+        if self._unsure:
+            for consumer in consumers:
+                consumer.reconcile(turn)
+            turn.then(self._note_sure)
         for consumer in consumers:
             if consumer.looked and consumer.subscription not in turn.dirty:
                 continue
@@ -186,6 +192,9 @@ class Peers:
             # Another one is the first next time.
             self._consumers.pop(consumers[0])
             self._consumers[consumers[0]] = None
+
+    def _note_sure(self) -> None:
+        self._unsure = False
 
     def _hand_over(self, consumer: SqliteConsumer, deliveries: list[Delivery]) -> None:
         if deliveries:
@@ -237,13 +246,11 @@ class Peers:
             self._wake_ups.send([name], subscriptions)
 
     def _failed(self, error: TransportError) -> None:
-        if isinstance(error, TransportUnavailable):
-            # A commit that failed may have handed out something all the same.
-            for consumer in self._consumers:
-                self._writer.post(consumer.reconcile)
-            return
-        for consumer in list(self._consumers):
-            consumer.fail(error)
+        # A commit that failed may have handed out something all the same.
+        self._unsure = True
+        if not isinstance(error, TransportUnavailable):
+            for consumer in list(self._consumers):
+                consumer.fail(error)
 
     # What happens by itself.
 

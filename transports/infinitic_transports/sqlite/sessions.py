@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from weakref import WeakSet
 
 from infinitic.errors import TransportError
 from infinitic.ids import new_id
-from infinitic_transports.sqlite.locks import lock_file, open_lock, unlock_file
+from infinitic_transports.sqlite.locks import Inherited, lock_file, note_inherited, open_lock, unlock_file
 from infinitic_transports.sqlite.places import find_boot, find_host
 
 FOREIGN_SECONDS = 60.0
@@ -23,7 +22,7 @@ TOUCH_SECONDS = 15.0
 """Seconds between two signs of life, for other machines."""
 
 
-class SessionFile:
+class SessionFile(Inherited):
     """The file of this connection.
 
     Args:
@@ -39,7 +38,7 @@ class SessionFile:
         self._path = derive_lock_path(folder, self.name)
         self._descriptor: int | None = open_lock(self._path)
         lock_file(self._descriptor, wait=False)
-        _files.add(self)
+        note_inherited(self)
 
     def touch(self) -> None:
         """Give a sign of life to other machines. If the file is gone, others see that too."""
@@ -58,23 +57,8 @@ class SessionFile:
                 self._path.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def leave_to_parent(self) -> None:
-        """Close the file in a child that was forked, where it would keep the lock of its parent."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-_files: WeakSet[SessionFile] = WeakSet()
-
-
-def _leave_all() -> None:
-    for each in list(_files):
-        each.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all)
+    def close_in_child(self) -> None:
+        self.close(remove=False)
 
 
 def derive_lock_path(folder: Path, name: str) -> Path:

@@ -26,27 +26,26 @@ transaction: what is published here and taken here costs one commit.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, TransportError, UsageError
 from infinitic.transport import TransportClosed, TransportUnavailable
 from infinitic_transports.sqlite.catalog import BrokerCatalog
 from infinitic_transports.sqlite.errors import BROKEN, read_code, translate
+from infinitic_transports.sqlite.jobs import BadJobError, Job
 from infinitic_transports.sqlite.locks import Turnstile
 from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, make_turnstile, open_database
 from infinitic_transports.sqlite.settings import Waiting
 from infinitic_transports.sqlite.turn import Turn
-
-_logger = logging.getLogger("infinitic.transport")
 
 T = TypeVar("T")
 
@@ -57,38 +56,11 @@ TURN_BYTES = 8 * 1024 * 1024
 LINGER_SECONDS = 0.003
 """Seconds for which a job that nobody waits for may wait for company."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
-_CHECKPOINT_TURNS = 500
-"""Turns between two checkpoints, where commits do not wait for the disk."""
+_CHECKPOINT_TURNS, _CHECKPOINT_BYTES = 500, 16 * 1024
+"""Turns between two checkpoints, where commits do not wait for the disk.
 
-
-class _Job(Generic[T]):
-    """A function that waits for its turn. Without a future it is run until it succeeds."""
-
-    __slots__ = ("failure", "future", "result", "size", "work")
-
-    def __init__(self, work: Callable[[Turn], T], future: asyncio.Future[T] | None, size: int) -> None:
-        self.work = work
-        self.future = future
-        self.size = size
-        self.result: T | None = None
-        self.failure: BaseException | None = None
-
-    def settle(self, failure: BaseException | None = None) -> None:
-        """Tell the caller what came of it."""
-        failure = failure or self.failure
-        future = self.future
-        if future is None:
-            if failure is not None:
-                _logger.warning("A change of the broker's file was given up: %s", failure)
-        elif not future.done():
-            if failure is not None:
-                future.set_exception(failure)
-            else:
-                future.set_result(cast(T, self.result))
-
-
-class _BadJobError(Exception):
-    """A job of this turn has failed. What was written has to be undone."""
+So many bytes count as another turn.
+"""
 
 
 class FileWriter:
@@ -121,11 +93,13 @@ class FileWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infinitic-sqlite")
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
-        self._jobs: deque[_Job[Any]] = deque()
+        self._jobs: deque[Job[Any]] = deque()
         self._driver: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._opening: asyncio.Future[None] | None = None
-        self._turns = 0
+        self._was_open = False
+        # Turns, and bytes, since the last checkpoint, where commits do not wait for the disk.
+        self._unsynced = 0
         # How many jobs are run alone, because one of them is bad.
         self._alone = 0
         self._closed = False
@@ -208,7 +182,7 @@ class FileWriter:
         self.check()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.append(_Job(work, future, size))
+        self._jobs.append(Job(work, future, size))
         self.start()
         return future
 
@@ -219,7 +193,7 @@ class FileWriter:
             work: what is done; see the description of the module.
         """
         self.check()
-        self._jobs.append(_Job(work, None, 0))
+        self._jobs.append(Job(work, None, 0))
         if self._driver is None and self._linger is None:
             assert self._loop is not None
             self._linger = self._loop.call_later(LINGER_SECONDS, self.start)
@@ -282,7 +256,8 @@ class FileWriter:
 
     def _is_wanted(self) -> bool:
         if self._connection is None:
-            return False
+            # If it was lost, it is opened again.
+            return self._was_open
         try:
             return self.wants_turn()
         except sqlite3.Error:
@@ -295,50 +270,25 @@ class FileWriter:
         Raises:
             TransportError: it has failed. Its jobs were told, or are run again.
         """
-        assert self._loop is not None
-        in_thread = self._loop.run_in_executor
-        jobs: list[_Job[Any]] = []
+        jobs: list[Job[Any]] = []
         try:
-            if self._connection is None:
-                await in_thread(self._thread, self._open)
-            connection, turnstile = self._connection, self._turnstile
-            assert connection is not None
-            assert turnstile is not None
-            if not turnstile.try_enter():
-                await in_thread(self._thread, turnstile.enter)
-            try:
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if read_code(error) != sqlite3.SQLITE_BUSY:
-                        raise
-                    # Somebody who knows nothing of our lock.
-                    await in_thread(self._thread, self._begin_patiently)
-                turn, changed = self._perform(connection, jobs)
-                if changed and self._waiting is Waiting.FULL:
-                    await in_thread(self._thread, connection.execute, "COMMIT")
-                else:
-                    connection.execute("COMMIT" if changed else "ROLLBACK")
-                    self._turns += changed
-                    if self._turns >= _CHECKPOINT_TURNS and self._waiting is Waiting.NORMAL:
-                        self._turns = 0
-                        await in_thread(self._thread, _make_checkpoint, connection)
-            finally:
-                turnstile.leave()
+            turn, changed = await self._transact(jobs)
         except (sqlite3.Error, OSError) as error:
-            self._undo(error)
+            self._forget(error)
             failure = translate(error, self.path)
             self._give_up(jobs, failure, together=isinstance(failure, TransportUnavailable))
             raise failure from error
         except TransportError as error:
-            # It cannot be opened.
-            self._undo(error)
-            self._give_up([*jobs, *self._jobs], error, together=True, taken=False)
+            self._forget(error)
+            if self._connection is None:
+                # It cannot be opened: nothing that waits can be done.
+                jobs += self._jobs
+                self._jobs.clear()
+            self._give_up(jobs, error, together=True)
             raise
-        except _BadJobError as error:
-            self._undo(error)
-            cause = error.__cause__ or error
-            self._give_up(jobs, cause, together=False)
+        except BadJobError as error:
+            self._forget(error)
+            self._give_up(jobs, error.__cause__ or error, together=False)
             return
         turn.apply()
         for job in jobs:
@@ -346,15 +296,61 @@ class FileWriter:
         if changed:
             self.committed(turn)
 
-    def _begin_patiently(self) -> None:
-        connection = self.connection
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    async def _transact(self, jobs: list[Job[Any]]) -> tuple[Turn, bool]:
+        """Run jobs in a transaction, and commit it. If that fails, it is undone.
+
+        Args:
+            jobs: those that were run are added to it.
+
+        Returns:
+            The turn, and whether it has changed anything.
+        """
+        if self._connection is None:
+            await self._in_thread(self._open)
+        connection, turnstile = self._connection, self._turnstile
+        assert connection is not None
+        assert turnstile is not None
+        if not turnstile.try_enter():
+            await self._in_thread(turnstile.enter)
+        is_inside = True
+        try:
+            await self._begin(connection)
+            turn, changed = self._perform(connection, jobs)
+            if not changed:
+                connection.execute("ROLLBACK")
+            elif self._waiting is Waiting.FULL:
+                # The thread leaves: others need not wait until this loop has noticed.
+                is_inside = False
+                await self._in_thread(partial(_commit, connection, turnstile))
+            else:
+                connection.execute("COMMIT")
+                self._unsynced += 1 + sum(job.size for job in jobs) // _CHECKPOINT_BYTES
+                if self._unsynced >= _CHECKPOINT_TURNS:
+                    self._unsynced = 0
+                    await self._in_thread(partial(_make_checkpoint, connection))
+        except BaseException:
+            if is_inside:
+                _roll_back(connection)
+            raise
+        finally:
+            if is_inside:
+                turnstile.leave()
+        return turn, changed
+
+    async def _begin(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
-        finally:
-            connection.execute("PRAGMA busy_timeout = 0")
+        except sqlite3.OperationalError as error:
+            if read_code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            # Somebody who knows nothing of our lock.
+            await self._in_thread(partial(_begin_patiently, connection))
 
-    def _perform(self, connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> tuple[Turn, bool]:
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        assert self._loop is not None
+        await self._loop.run_in_executor(self._thread, work)
+
+    def _perform(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> tuple[Turn, bool]:
         """Run jobs, and hand out messages.
 
         Args:
@@ -379,36 +375,33 @@ class FileWriter:
                 job.result = job.work(turn)
             except InfiniticError as error:
                 if connection.total_changes != written:
-                    raise _BadJobError from error
+                    raise BadJobError from error
                 job.failure = error
             except sqlite3.Error as error:
                 if isinstance(translate(error, self.path), TransportUnavailable):
                     raise
-                raise _BadJobError from error
+                raise BadJobError from error
             except Exception as error:
-                raise _BadJobError from error
+                raise BadJobError from error
             if self._alone:
                 self._alone -= 1
                 break
-        self.claim(turn)
+        try:
+            self.claim(turn)
+        except ValueError as error:
+            raise TransportError(f"SQLite at {self.path}: a message cannot be read: {error}") from error
         turn.finish()
         return turn, connection.total_changes != before
 
-    def _undo(self, error: BaseException) -> None:
-        """Undo the transaction, and forget what was read in it."""
-        connection = self._connection
+    def _forget(self, error: BaseException) -> None:
+        """Forget what was read in a transaction that has failed."""
         self.catalog.move(-1)
-        if connection is None:
-            return
-        with suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        if read_code(error) in BROKEN:
-            self._connection = None
+        if read_code(error) in BROKEN and self._connection is not None:
             with suppress(sqlite3.Error):
-                connection.close()
+                self._connection.close()
+            self._connection = None
 
-    def _give_up(self, jobs: list[_Job[Any]], error: BaseException, *, together: bool, taken: bool = True) -> None:
+    def _give_up(self, jobs: list[Job[Any]], error: BaseException, *, together: bool) -> None:
         """Deal with the jobs of a turn that has failed.
 
         Args:
@@ -416,15 +409,12 @@ class FileWriter:
             error: why.
             together: whether all of them fail. Otherwise one of them is bad, and each is run again
                 alone.
-            taken: whether they were taken from those that wait.
         """
-        if not taken:
-            self._jobs.clear()
         if len(jobs) > 1 and not together:
             self._jobs.extendleft(reversed(jobs))
             self._alone = len(jobs)
             return
-        again: list[_Job[Any]] = []
+        again: list[Job[Any]] = []
         for job in jobs:
             if job.future is None and isinstance(error, TransportUnavailable):
                 again.append(job)
@@ -440,6 +430,7 @@ class FileWriter:
             turnstile.enter()
             try:
                 self._connection = open_database(self.path, self._waiting)
+                self._was_open = True
             finally:
                 turnstile.leave()
         except (sqlite3.Error, OSError) as error:
@@ -459,6 +450,30 @@ class FileWriter:
         if self._turnstile is not None:
             self._turnstile.close()
             self._turnstile = None
+
+
+def _begin_patiently(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
+
+
+def _commit(connection: sqlite3.Connection, turnstile: Turnstile) -> None:
+    try:
+        connection.execute("COMMIT")
+    except BaseException:
+        _roll_back(connection)
+        raise
+    finally:
+        turnstile.leave()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _make_checkpoint(connection: sqlite3.Connection) -> None:
