@@ -14,7 +14,7 @@ _logger = logging.getLogger("infinitic.transport")
 T = TypeVar("T")
 
 
-class Job(Generic[T]):
+class WriterJob(Generic[T]):
     """A function that waits for its turn. Without a future it is run until it succeeds."""
 
     __slots__ = ("failure", "future", "result", "size", "work")

@@ -41,7 +41,7 @@ from infinitic.errors import InfiniticError, TransportError, UsageError
 from infinitic.transport import TransportClosed, TransportUnavailable
 from infinitic_transports.sqlite.catalog import BrokerCatalog
 from infinitic_transports.sqlite.errors import BROKEN, read_code, translate
-from infinitic_transports.sqlite.jobs import BadJobError, Job
+from infinitic_transports.sqlite.jobs import BadJobError, WriterJob
 from infinitic_transports.sqlite.locks import Turnstile
 from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, make_turnstile, open_database
 from infinitic_transports.sqlite.settings import Waiting
@@ -93,7 +93,7 @@ class FileWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="infinitic-sqlite")
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
-        self._jobs: deque[Job[Any]] = deque()
+        self._jobs: deque[WriterJob[Any]] = deque()
         self._driver: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._opening: asyncio.Future[None] | None = None
@@ -182,7 +182,7 @@ class FileWriter:
         self.check()
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.append(Job(work, future, size))
+        self._jobs.append(WriterJob(work, future, size))
         self.start()
         return future
 
@@ -193,7 +193,7 @@ class FileWriter:
             work: what is done; see the description of the module.
         """
         self.check()
-        self._jobs.append(Job(work, None, 0))
+        self._jobs.append(WriterJob(work, None, 0))
         if self._driver is None and self._linger is None:
             assert self._loop is not None
             self._linger = self._loop.call_later(LINGER_SECONDS, self.start)
@@ -270,7 +270,7 @@ class FileWriter:
         Raises:
             TransportError: it has failed. Its jobs were told, or are run again.
         """
-        jobs: list[Job[Any]] = []
+        jobs: list[WriterJob[Any]] = []
         try:
             turn, changed = await self._transact(jobs)
         except (sqlite3.Error, OSError) as error:
@@ -296,7 +296,7 @@ class FileWriter:
         if changed:
             self.committed(turn)
 
-    async def _transact(self, jobs: list[Job[Any]]) -> tuple[Turn, bool]:
+    async def _transact(self, jobs: list[WriterJob[Any]]) -> tuple[Turn, bool]:
         """Run jobs in a transaction, and commit it. If that fails, it is undone.
 
         Args:
@@ -350,7 +350,7 @@ class FileWriter:
         assert self._loop is not None
         await self._loop.run_in_executor(self._thread, work)
 
-    def _perform(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> tuple[Turn, bool]:
+    def _perform(self, connection: sqlite3.Connection, jobs: list[WriterJob[Any]]) -> tuple[Turn, bool]:
         """Run jobs, and hand out messages.
 
         Args:
@@ -401,7 +401,7 @@ class FileWriter:
                 self._connection.close()
             self._connection = None
 
-    def _give_up(self, jobs: list[Job[Any]], error: BaseException, *, together: bool) -> None:
+    def _give_up(self, jobs: list[WriterJob[Any]], error: BaseException, *, together: bool) -> None:
         """Deal with the jobs of a turn that has failed.
 
         Args:
@@ -414,7 +414,7 @@ class FileWriter:
             self._jobs.extendleft(reversed(jobs))
             self._alone = len(jobs)
             return
-        again: list[Job[Any]] = []
+        again: list[WriterJob[Any]] = []
         for job in jobs:
             if job.future is None and isinstance(error, TransportUnavailable):
                 again.append(job)
