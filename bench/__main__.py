@@ -1,6 +1,6 @@
 """Run the benchmarks, floor and product in turn, and print a table with the spread.
 
-The figures are also written to a JSON file.
+The figures are also written to a JSON file. Instructions are counted where valgrind is installed.
 
 python -m bench [--runs N] [--only w1,w3] [--output FILE]
 """
@@ -8,8 +8,10 @@ python -m bench [--runs N] [--only w1,w3] [--output FILE]
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from bench.instructions import is_possible, report_instructions
 from bench.report import Report, run
 
 W1, W2, W3, W4, W6 = "10000", "100", "10000", "100000", "200"
@@ -69,7 +71,7 @@ def batches(report: Report, runs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="runs of each workload (default 5)")
-    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7,w8,w9,w10", help="workloads, e.g. w1,w3")
+    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7,w8,w9,w10,instructions", help="e.g. w1,w3")
     parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
     options = parser.parse_args()
     wanted, report = set(options.only.split(",")), Report("Infinitic on the in-memory broker")
@@ -104,6 +106,11 @@ def main() -> None:
         wide_workflow(report, "W9 children of one workflow, one timeout", "w9", options.runs)
     if "w10" in wanted:
         batches(report, options.runs)
+    if "instructions" in wanted:
+        if is_possible():
+            report_instructions(report)
+        else:
+            print("Instructions are not counted: valgrind is not installed", file=sys.stderr)
     report.publish(options.output)
 
 

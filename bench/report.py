@@ -24,8 +24,13 @@ def run(module: str, *arguments: str) -> Figures:
 
 
 def spread(values: list[float]) -> str:
-    """Median, and lowest to highest."""
-    return f"{statistics.median(values):,.4g}  ({min(values):,.4g} to {max(values):,.4g})"
+    """Median, and lowest to highest if there are several."""
+    median = _show(statistics.median(values))
+    return median if len(values) == 1 else f"{median}  ({_show(min(values))} to {_show(max(values))})"
+
+
+def _show(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 class Report:
