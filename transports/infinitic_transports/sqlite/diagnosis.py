@@ -7,10 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from infinitic.diagnosis import Diagnosis, Level, ok
-from infinitic_transports.sqlite.errors import translate
-from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS
-from infinitic_transports.sqlite.places import check_place
-from infinitic_transports.sqlite.schema import SCHEMA_VERSION, check_library, check_owner
+from infinitic_transports.sqlite.opening import read_file
+from infinitic_transports.sqlite.schema import SCHEMA_VERSION, check_owner
 from infinitic_transports.sqlite.settings import Waiting
 
 FREE = 1024**3
@@ -27,15 +25,14 @@ def diagnose(path: Path, waiting: Waiting) -> list[Diagnosis]:
     Raises:
         TransportError: it cannot be used.
     """
-    check_library()
-    check_place(path)
+    schema = _check_schema(path)
     checks = [ok("broker version", f"SQLite {sqlite3.sqlite_version}")]
     if waiting is Waiting.NORMAL:
         message = "synchronous is normal: a power cut may undo what was accepted last"
         checks.append(Diagnosis("durability", Level.WARNING, message, "set `synchronous` to full"))
     else:
         checks.append(ok("durability", "a commit waits for the disk"))
-    checks.append(_check_schema(path))
+    checks.append(schema)
     free = shutil.disk_usage(path.parent).free
     if free < FREE:
         checks.append(Diagnosis("disk", Level.WARNING, f"{free // 1024**2:,} MiB are free", "make room"))
@@ -50,19 +47,9 @@ def diagnose(path: Path, waiting: Waiting) -> list[Diagnosis]:
 
 
 def _check_schema(path: Path) -> Diagnosis:
-    missing = Diagnosis("schema", Level.WARNING, "there are no tables yet", "the first worker makes them")
-    if not path.exists():
-        return missing
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_MILLISECONDS / 1000)
-        try:
-            version = check_owner(connection, path)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise translate(error, path) from error
+    version = read_file(path, lambda connection: check_owner(connection, path), 0)
     if not version:
-        return missing
+        return Diagnosis("schema", Level.WARNING, "there are no tables yet", "the first worker makes them")
     if version < SCHEMA_VERSION:
         message = f"version {version}, and this release has {SCHEMA_VERSION}"
         return Diagnosis("schema", Level.WARNING, message, "the first worker of this release migrates it")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from infinitic_transports.sqlite.errors import translate
 from infinitic_transports.sqlite.locks import Turnstile
 from infinitic_transports.sqlite.places import check_place, find_peers_folder
 from infinitic_transports.sqlite.schema import check_library, check_owner, migrate
 from infinitic_transports.sqlite.settings import Waiting
+
+T = TypeVar("T")
 
 BUSY_MILLISECONDS = 5000
 """How long a program that knows nothing of our lock may hold the file."""
@@ -67,3 +72,28 @@ def connect(path: Path) -> sqlite3.Connection:
     """Connect to the file. Transactions are begun by hand."""
     # It is used on the loop and in one thread, never at once.
     return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def read_file(path: Path, work: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+    """Read something, with a connection of its own. Nothing is written or made.
+
+    Args:
+        path: the database file.
+        work: reads.
+        nothing: what it returns if the file is missing, or has no tables of ours.
+
+    Raises:
+        TransportError: the file cannot be used.
+    """
+    check_library()
+    check_place(path)
+    if not path.exists():
+        return nothing
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_MILLISECONDS / 1000)
+        try:
+            return work(connection) if check_owner(connection, path) else nothing
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise translate(error, path) from error

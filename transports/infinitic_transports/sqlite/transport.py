@@ -27,8 +27,7 @@ from infinitic_transports.sqlite import joining, reading, settling
 from infinitic_transports.sqlite.catalog import encode_text
 from infinitic_transports.sqlite.consumer import SqliteConsumer
 from infinitic_transports.sqlite.diagnosis import diagnose
-from infinitic_transports.sqlite.errors import translate
-from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, connect
+from infinitic_transports.sqlite.opening import read_file
 from infinitic_transports.sqlite.peers import Peers
 from infinitic_transports.sqlite.putting import encode_messages, publish, slice_messages
 from infinitic_transports.sqlite.settings import SqliteTransportSettings
@@ -147,8 +146,9 @@ class SqliteTransport(Transport):
         return made[0]
 
     async def stats(self, topic: Topic) -> TopicStats:
+        """Count messages and consumers, see `Transport.stats`. A missing file is not made."""
         now = self._clock.now()
-        return await self._read(lambda connection: reading.read_stats(connection, topic, now))
+        return await self._read(lambda connection: reading.read_stats(connection, topic, now), TopicStats({}))
 
     async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
         """Look at messages, and take none: see `Transport.peek`.
@@ -158,7 +158,7 @@ class SqliteTransport(Transport):
         """
         if limit < 1:
             raise UsageError(f"The limit of a peek has to be at least 1, not {limit}")
-        return await self._read(lambda connection: reading.peek(connection, topic, subscription, limit))
+        return await self._read(lambda connection: reading.peek(connection, topic, subscription, limit), [])
 
     async def remove(self, topic: Topic) -> None:
         """Remove a topic with all its messages. Its consumers are told.
@@ -194,19 +194,14 @@ class SqliteTransport(Transport):
             self._declared_version = version
         self._declared.update(topic.name for topic in topics)
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read something in the thread, with a connection of its own."""
-        await self._writer.open()
-        path = self._writer.path
+    async def _read(self, work: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """Read something in the thread, with a connection of its own. Nothing is written or made.
 
-        def read() -> T:
-            connection = connect(path)
-            try:
-                connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-                return work(connection)
-            except sqlite3.Error as error:
-                raise translate(error, path) from error
-            finally:
-                connection.close()
-
-        return await asyncio.get_running_loop().run_in_executor(self._writer.thread, read)
+        Args:
+            work: reads.
+            nothing: what it would find in a new file.
+        """
+        self._writer.check()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer.thread, partial(read_file, self._writer.path, work, nothing)
+        )
