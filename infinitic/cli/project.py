@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infinitic.cli.options import DEFAULT_CONFIG
 from infinitic.cli.parsing import import_workflow
 from infinitic.config import Config, load
 from infinitic.definitions.workflow_spec import spec_of
@@ -71,6 +72,7 @@ def check_config_exists(path: Path) -> None:
         ConfigurationError: there is none.
     """
     if not path.exists() or path.is_dir():
-        raise ConfigurationError(
-            f"There is no configuration file {path}: give one with --config FILE, or set INFINITIC_CONFIG"
-        )
+        other = "give one with --config FILE, or set INFINITIC_CONFIG"
+        if path == DEFAULT_CONFIG:
+            other += "; `infinitic init` makes a project with one"
+        raise ConfigurationError(f"There is no configuration file {path}: {other}")

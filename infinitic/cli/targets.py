@@ -15,7 +15,7 @@ from infinitic.errors import UsageError
 from infinitic.ids import check_name
 
 OptionalIdArgument = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="The id of the workflow; or give --tag.", parser=parse_text)
+    str | None, typer.Argument(metavar="ID", help="The id of the workflow; or give --tag.", parser=parse_text)
 ]
 TagOption = Annotated[
     str | None,

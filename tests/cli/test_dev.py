@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 from watchfiles import Change
 
+from infinitic.cli.app import app
 from infinitic.cli.dev.watching import SourceFilter
 from tests.cli.dev_process import LIMIT, make_environ, run_program
 
@@ -72,30 +74,69 @@ def test_it_starts_again_with_what_has_changed(folder: Path) -> None:
     assert "second signal" not in shown
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
-    [
-        ("shop_of_dev.py", "class Greeting", "class Greeting(", r"SyntaxError: .* \(shop_of_dev.py, line 8\)$"),
-        (
-            "shop_of_dev.py",
-            "(Workflow)",
-            "(Worklow)",
-            r"NameError: name 'Worklow' is not .* \(shop_of_dev.py, line 8\)$",
-        ),
-        ("infinitic.yml", "storage:", "storge:", r"^Error: infinitic.yml:3: storge: unknown key"),
-    ],
+MISTAKES = (
+    ("shop_of_dev.py", "class Greeting", "class Greeting(", r"SyntaxError: .* \(shop_of_dev.py, line 8\)$"),
+    ("shop_of_dev.py", "(Workflow)", "(Worklow)", r"NameError: name 'Worklow' is not .* \(shop_of_dev.py, line 8\)$"),
+    ("infinitic.yml", "storage:", "storge:", r"^Error: infinitic.yml:3: storge: unknown key"),
 )
-def test_a_mistake_is_shown_and_waits_for_the_next_change(
-    folder: Path, file: str, old: str, new: str, message: str
-) -> None:
-    right = (folder / file).read_text()
-    (folder / file).write_text(right.replace(old, new))
+
+
+def test_a_mistake_is_one_line_and_waits_for_the_next_change(folder: Path) -> None:
+    """The first one is there from the beginning."""
+    right = {file: (folder / file).read_text() for file, *_ in MISTAKES}
+    file, old, new, message = MISTAKES[0]
+    (folder / file).write_text(right[file].replace(old, new))
     with run_program(folder, "dev") as dev:
         dev.wait_for(message)
-        dev.wait_for("dev: the worker has ended with exit code 2. It starts again when a file changes")
-        assert len(dev.shown) == 3  # the first line, the mistake, and what happens next
-        (folder / file).write_text(right)
-        dev.wait_for(READY)
+        assert len(dev.shown) == 2
+        for after, old, new, message in (*MISTAKES[1:], ("", "", "", "")):
+            dev.wait_for("dev: the worker has ended with exit code 2. It starts again when a file changes")
+            (folder / file).write_text(right[file])
+            dev.wait_for(READY)
+            if after:
+                file = after
+                (folder / file).write_text(right[file].replace(old, new))
+                dev.wait_for(message)
+        assert dev.interrupt() == 0
+    assert "Traceback" not in "".join(dev.shown)
+
+
+LONG = """
+import asyncio
+from infinitic import Workflow
+
+class Press:
+    async def print_all(self) -> str:
+        print("begins", flush=True)
+        await asyncio.sleep(1000)
+        return "never"
+
+class Edition(Workflow):
+    press = Workflow.new_service(Press)
+
+    async def appear(self) -> str:
+        return await self.press.print_all()
+"""
+
+
+def test_a_long_task_is_cut_and_runs_again(folder: Path) -> None:
+    """Five times, and it does not fail: that it was cut is no death of its worker."""
+    file = "{sqlite: {path: work.db}}"
+    (folder / "press_of_dev.py").write_text(LONG)
+    (folder / "infinitic.yml").write_text(
+        f"transport: {file}\nstorage: {file}\n"
+        "services: [{name: Press, executor: {class: press_of_dev.Press}}]\n"
+        "workflows: [{name: Edition, executor: {class: press_of_dev.Edition}, state_engine: {}}]\n"
+    )
+    with run_program(folder, "dev", "--drain", "0.01") as dev:
+        dev.wait_for("is ready")
+        start = [sys.executable, "-m", "infinitic", "start", "Edition.appear"]
+        subprocess.run(start, cwd=folder, env=make_environ(), check=True, stdout=subprocess.DEVNULL)
+        for turn in range(5):
+            dev.wait_for("begins")
+            (folder / "press_of_dev.py").write_text(f"{LONG}\n# {turn}\n")
+            dev.wait_for("press_of_dev.py has changed")
+        dev.wait_for("begins")
         assert dev.interrupt() == 0
 
 
@@ -128,12 +169,12 @@ def test_no_worker_is_left_behind(folder: Path, number: signal.Signals) -> None:
         (["--drain", "soon"], "'soon' is not a number of seconds"),
     ],
 )
-def test_a_wrong_command_is_one_message(folder: Path, arguments: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "infinitic", "dev", *arguments]
-    ended = subprocess.run(
-        command, cwd=folder, env=make_environ(), capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    assert ended.returncode == 2
+def test_a_wrong_command_is_one_message(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    ended = CliRunner().invoke(app, ["dev", *arguments])
+    assert ended.exit_code == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
 

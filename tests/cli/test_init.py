@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from infinitic.cli.app import app
 from infinitic.cli.init.command import START
 from tests.architecture.project import ROOT
 from tests.cli.dev_process import LIMIT, make_environ, run_program
+from tests.docs.snippets import read_blocks
 
 MADE = {
     *("infinitic.yml", "pyproject.toml", "README.md", ".gitignore", "tests/test_workflows.py"),
@@ -66,28 +68,49 @@ def test_what_to_type_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_workflow_outlives_its_worker(tmp_path: Path) -> None:
-    """`kill -9` of the worker, and then of `infinitic dev` with it, while the workflow waits."""
+    """`kill -9` of the worker, then of `infinitic dev` with it. And a backup is made meanwhile."""
     assert init(tmp_path, "--name", "shop").exit_code == 0
+    [backup] = [block.text for block in read_blocks("docs/deployment.md") if block.file == "backup.py"]
+    (tmp_path / "backup.py").write_text(backup)
     with run_program(tmp_path, "dev") as dev:
         ready = dev.wait_for("is ready: (.*)")[1]
         assert f"(messages and state: sqlite, {tmp_path / 'infinitic.db'})" in ready
         dev.wait_for("Start a workflow from another terminal: infinitic start Onboarding.welcome --input ")
         [started] = re.findall(
             "[0-9a-f]{32}",
-            run_module(tmp_path, "infinitic", "start", "Onboarding.welcome", "--input", '["a@b", "PT3S"]'),
+            run_module(tmp_path, "infinitic", "start", "Onboarding.welcome", "--input", '["a@b", "PT1H"]'),
         )
         dev.wait_for("To a@b: Welcome!")
+        while not re.search("open timers +1", run_module(tmp_path, "infinitic", "describe", started)):
+            assert dev.process.poll() is None
+        run_module(tmp_path, "backup", "infinitic.db", "backup.db")
         children = subprocess.run(["pgrep", "-P", str(dev.process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(children.stdout), signal.SIGKILL)
         dev.wait_for("the worker was killed by SIGKILL. It starts again")
         dev.process.kill()
         assert "Have you tried" not in dev.wait_for_end()
-    with run_program(tmp_path, "worker") as worker:
-        assert run_module(tmp_path, "infinitic", "result", started, "--wait") == '"two mails sent"\n'
+    assert finish(tmp_path, started) == (0, 1)
+    restore(tmp_path / "backup.db", tmp_path)
+    assert finish(tmp_path, started) == (0, 1)
+
+
+def restore(backup: Path, folder: Path) -> None:
+    """Put a backup in the place of the database, as docs/deployment.md says."""
+    for path in (folder / "infinitic.db-wal", folder / "infinitic.db-shm"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "infinitic.db-peers")
+    backup.replace(folder / "infinitic.db")
+
+
+def finish(folder: Path, workflow_id: str) -> tuple[int, int]:
+    """Run a worker until a workflow has its result. Return how often it has sent either mail."""
+    with run_program(folder, "worker") as worker:
+        run_module(folder, "infinitic", "complete-timers", workflow_id, "--confirm")
+        assert run_module(folder, "infinitic", "result", workflow_id, "--wait") == '"two mails sent"\n'
         worker.process.terminate()
         shown = worker.wait_for_end()
         assert worker.process.wait(LIMIT) == 0
-    assert (shown.count("Welcome!"), shown.count("Have you tried the search?")) == (0, 1)
+    return shown.count("Welcome!"), shown.count("Have you tried the search?")
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

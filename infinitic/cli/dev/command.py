@@ -17,7 +17,7 @@ DRAIN_SECONDS = 5.0
 """How long running tasks may take before the worker starts again. A person waits meanwhile."""
 
 ConfigArgument = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG]", help="The configuration file. The same as --config.")
+    Path | None, typer.Argument(metavar="CONFIG", help="The configuration file. The same as --config.")
 ]
 WatchOption = Annotated[
     list[Path],

@@ -20,7 +20,7 @@ START: Final = """infinitic start Onboarding.welcome --input '"ada@example.com"'
 """What starts the workflow of the project."""
 
 DirectoryArgument = Annotated[
-    Path, typer.Argument(metavar="[DIRECTORY]", help="Where to make it: the working directory, or a new folder.")
+    Path, typer.Argument(metavar="DIRECTORY", help="Where to make it: the working directory, or a new folder.")
 ]
 NameOption = Annotated[
     str | None,
