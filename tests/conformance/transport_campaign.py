@@ -10,7 +10,6 @@ from infinitic_testing.conformance.transport import list_transport_rules
 from tests.conformance.transport_broken import Mutant
 
 NO_MUTANT = {
-    "LIF-9": "it kills a process, and the in-memory broker is in this one",
     "LIF-6": "it restarts the broker, and the in-memory one keeps nothing over a restart",
 }
 """Rules that kill no mutant, and why."""

@@ -9,8 +9,9 @@ from tests.conformance import (
     transport_broken_peeks as _peeks,
     transport_broken_queues as _queues,
     transport_broken_runtime as _runtime,
+    transport_broken_shelf as _shelf,
 )
 from tests.conformance.transport_broken import MUTANTS as MUTANTS, Mutant as Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
-_ = (_batches, _brokers, _delays, _keys, _links, _peeks, _queues, _runtime)
+_ = (_batches, _brokers, _delays, _keys, _links, _peeks, _queues, _runtime, _shelf)

@@ -17,7 +17,7 @@ ADAPTER = ROOT / "examples" / "adapter"
 
 CONFIG = """\
 transport:
-  in_memory: {name: default}
+  shelf: {path: queued}
 storage:
   shelf:
     path: kept
@@ -82,9 +82,14 @@ def run_program(program: str, config: str, installed: Path, folder: Path) -> lis
     return done.stdout.splitlines()
 
 
-def test_its_own_tests_pass() -> None:
-    """The conformance suite, and what is its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
+@pytest.mark.parametrize(
+    "tests", [["test_shelf.py", "test_journal.py"], ["test_shelf_transport.py", "test_session.py"]]
+)
+def test_its_own_tests_pass(tests: list[str]) -> None:
+    """The conformance suites, and what is its own."""
+    # They wait most of the time.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-n", "4"]
+    command = [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in tests)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=ADAPTER, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,6 +104,7 @@ def test_workflows_run_on_it_by_its_name(installed: Path, tmp_path: Path) -> Non
     assert said[-2] == "[('Visit', 'completed'), ('Visit', 'completed')]"
     assert said[-1].endswith("True 1209600.0")
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"journal", "lock"}
+    assert {path.name for path in (tmp_path / "queued").iterdir()} == {"queues.db"}
 
 
 @pytest.mark.parametrize(

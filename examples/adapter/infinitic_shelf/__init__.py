@@ -1,7 +1,8 @@
 """A storage that keeps workflows in one folder: an example of an adapter of your own.
 
 It keeps the whole contract of `infinitic.storage`, with the standard library and msgspec. It is
-small, and not fast: everything is in memory, too, and each commit waits for the disk.
+small, and not fast: everything is in memory, too, and each commit waits for the disk. The transport
+of the same name is in `infinitic_shelf.transport`.
 """
 
 from __future__ import annotations

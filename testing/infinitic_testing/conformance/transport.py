@@ -19,7 +19,7 @@ library over files.
 Topics have fresh names, so tests may run at the same time on one broker.
 
 The rules RED-4, RED-5, RED-6 and ORD-14 are kept by the runtime; here it runs on the adapter. In
-real time, one test of ORD-14 takes a minute, and runs if `slow` is set. FLO-4
+real time, RED-6 and one test of ORD-14 take a minute, and run if `slow` is set. FLO-4
 (back-pressure on producers) has no test, since the port has no way to fill a broker. ORD-8 and
 ORD-12 test that keys are spread over consumers. How evenly they are spread is up to the broker.
 """

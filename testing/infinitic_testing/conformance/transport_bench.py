@@ -48,7 +48,8 @@ class TransportSuite(ABC):
     silence: ClassVar[float] = 0.3
     """Seconds to wait for a message that must not come."""
     promptness: ClassVar[float] = 1.0
-    """Seconds after its due time within which a delayed message must come."""
+    """Seconds within which a message must come when it is due, or when it is published (FLO-5). If
+    the adapter polls beside its wake-ups, this has to be shorter than its interval."""
     delay: ClassVar[float] = 0.4
     """Seconds by which messages are delayed. It is longer than `silence`."""
     scale: ClassVar[float] = 0.01
@@ -56,7 +57,7 @@ class TransportSuite(ABC):
     virtual: ClassVar[bool] = False
     """Whether `run` has virtual time, so that a day may pass."""
     slow: ClassVar[bool] = False
-    """Whether to run, in real time, also what takes a minute."""
+    """Whether to run, in real time, also what takes a minute: RED-6, and one test of ORD-14."""
     embedded: ClassVar[bool] = False
     """Whether the broker lives in its connections. Then the suite restarts it by itself."""
     deduplication_window: ClassVar[float | None] = None

@@ -88,7 +88,7 @@ class ExclusiveRules(TransportSuite):
             while True:
                 some = await peer.consumer.receive(1)
                 mine += read_names(some)
-                await asyncio.sleep(self.silence / 30)
+                await asyncio.sleep(self.silence / 5)
                 await peer.ack(some)
 
         async def all_came() -> bool:

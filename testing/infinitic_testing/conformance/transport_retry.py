@@ -128,6 +128,25 @@ class RetryRules(TransportSuite):
             assert read_names(await peer.take(1)) == read_names([other])
 
     @rule
+    async def test_red_7_a_late_repeat_of_an_ack_removes_nothing_newer(self, bench: TransportBench) -> None:
+        """RED-7."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.declare_topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1")
+            taken = await peer.take(1)
+            await peer.ack(taken)
+            # The topic is empty. What comes now must not be known by what a1 was known by.
+            await bench.wait_until_durable()
+            await bench.publish(topic, "a2")
+            await peer.take(1)
+            await peer.ack(taken)
+            await bench.wait_until_durable()
+            await peer.transport.close()
+            got = read_names(await (await bench.join(topic)).take_rest())
+            assert got == ["a2"], "the acknowledgement of a1, which came twice, has removed a2"
+
+    @rule
     async def test_red_8_the_ack_of_one_that_crashed_is_ignored(self, bench: TransportBench) -> None:
         """RED-8."""
         for ordering in (KEYED, SHARED):
