@@ -20,7 +20,7 @@ from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance, list_transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.private import private_pulsar
-from tests.required import reach
+from tests.required import IS_REQUIRED, reach
 from tests.thorough import IS_THOROUGH
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", "http://127.0.0.1:8080")
 
 class OnPulsar(TransportConformance):
     settings: ClassVar[PulsarSettings]
-    bound = 90.0
-    slow = IS_THOROUGH
+    bound = 120.0
+    slow = IS_THOROUGH or IS_REQUIRED
 
     def connect(self) -> Transport:
         return PulsarTransport(self.settings)

@@ -26,6 +26,7 @@ class OnSqlite(TransportConformance):
     embedded = True
     silence = 0.15
     delay = 0.2
+    slow = IS_THOROUGH
 
     @pytest.fixture(autouse=True)
     def file(self, tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ class OnSqlite(TransportConformance):
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         async def bounded() -> T:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 return await main
 
         return asyncio.run(bounded())
@@ -65,10 +66,5 @@ class TestWindow(OnSqlite):
     deduplication_window = 1.0
 
 
-SLOW = "test_red_6_poison_that_kills_its_process_ends"
-"""It takes 40 seconds: the runtime waits before it takes a process for dead."""
-
-if not IS_THOROUGH:
-    setattr(TestSqlite, SLOW, None)
 for _name in {name for names in list_transport_rules().values() for name in names if "_per_9_" not in name}:
     setattr(TestWindow, _name, None)
