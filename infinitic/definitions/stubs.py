@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
+from infinitic.definitions.batch_methods import find_batches
 from infinitic.definitions.home import Home
 from infinitic.definitions.service_contract import ServiceContract, TaskSpec, check_service, contract_of
 from infinitic.definitions.services import check_timeout
@@ -102,6 +103,7 @@ class BoundService:
         contract = self._stub.contract
         spec = contract.tasks.get(name)
         if spec is None:
+            self._refuse_batch(name)
             if name.startswith("_"):
                 raise AttributeError(name)
             known = ", ".join(sorted(contract.tasks))
@@ -109,6 +111,17 @@ class BoundService:
         task = TaskStub(self._instance, contract.name, spec, self._stub)
         vars(self)[name] = task
         return task
+
+    def _refuse_batch(self, name: str) -> None:
+        """Raise `UsageError` if this is a batch method."""
+        contract = self._stub.contract
+        for found in find_batches(contract.cls).values():
+            if found.attribute == name:
+                task = next((each for each, spec in contract.tasks.items() if spec.name == found.options.task), "…")
+                raise UsageError(
+                    f"{contract.name}.{name} is the batch method of the task '{found.options.task}', and workers call "
+                    f"it: call self.{self._stub.attribute or '…'}.{task}(…) for each task"
+                )
 
 
 class TaskStub:

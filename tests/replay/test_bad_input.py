@@ -16,6 +16,7 @@ from infinitic import (
     WorkflowFailedError,
     all_of,
     any_of,
+    batch,
     method,
 )
 from infinitic_testing.simulation import Simulation
@@ -30,6 +31,10 @@ class Amount:
 class Bank:
     async def pay(self, amount: Amount, to: str = "me") -> str:
         return f"{amount.cents} to {to}"
+
+    @batch("pay")
+    async def pay_all(self, payments: dict[str, tuple[Amount, str]]) -> dict[str, str]:
+        return {task_id: f"{amount.cents} to {to}" for task_id, (amount, to) in payments.items()}
 
     def check(self, amount: Amount) -> bool:
         return amount.cents > 0
@@ -67,7 +72,12 @@ class Caller(Workflow):
             (lambda: self.dispatch(any_pay), "misses argument 'amount'"),
             (lambda: self.dispatch(cast(Any, self.calls)), "dispatch takes a method of a stub"),
             (lambda: self.dispatch(cast(Any, print), "x"), "dispatch takes a method of a stub"),
-            (lambda: any_bank.refund(1), "has no task 'refund'"),
+            (lambda: any_bank.refund(1), "has no task 'refund'; it has check, pay"),
+            (
+                lambda: any_bank.pay_all({}),
+                "Bank.pay_all is the batch method of the task 'pay', and workers call it: "
+                "call self.bank.pay(…) for each task",
+            ),
             (lambda: any_bank.check(Amount(1)), "is a plain method"),
             (lambda: any_of(*listed), "any_of"),
             (lambda: _both(timer, "x"), "all_of"),
