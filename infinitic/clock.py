@@ -60,3 +60,21 @@ def to_instant(moment: datetime) -> float:
 def to_datetime(instant: float) -> datetime:
     """Convert seconds since the Unix epoch to an aware datetime in UTC."""
     return datetime.fromtimestamp(instant, UTC)
+
+
+def add_seconds(instant: float, seconds: float) -> float:
+    """Add a duration, so that the datetimes of both instants are no less than that apart.
+
+    Datetimes are rounded to microseconds. So the later one might be shown a microsecond too early.
+
+    Args:
+        instant: seconds since the Unix epoch.
+        seconds: the duration.
+    """
+    later = instant + seconds
+    try:
+        shown = to_datetime(instant) + timedelta(seconds=seconds)
+        return to_instant(shown) if to_datetime(later) < shown else later
+    except (ValueError, OverflowError):
+        # No datetime can hold it. Whoever needs one finds that out.
+        return later

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from infinitic.clock import to_datetime, to_instant, to_seconds
+from infinitic.clock import add_seconds, to_datetime, to_instant, to_seconds
 from infinitic.definitions.channels import Channel, Receiver
 from infinitic.definitions.combination import all_of, any_of
 from infinitic.definitions.deferred import Deferred, DeferredStatus
@@ -301,7 +301,7 @@ class Workflow(OtherWorkflows):
             UsageError: the datetime is naive, or the timer is due after the year 9999.
         """
         instance = self._infinitic
-        due = to_instant(when) if isinstance(when, datetime) else instance.loop.now + to_seconds(when)
+        due = to_instant(when) if isinstance(when, datetime) else add_seconds(instance.loop.now, to_seconds(when))
         deferred: Deferred[datetime] = instance.timer(due)
         return deferred
 

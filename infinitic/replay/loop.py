@@ -18,6 +18,7 @@ from itertools import count
 from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, cast
 
+from infinitic.clock import add_seconds
 from infinitic.definitions.home import Home, HomeLoop
 from infinitic.errors import UsageError
 from infinitic.replay import forbidden, generators
@@ -318,7 +319,7 @@ class WorkflowLoop(HomeLoop):
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self.now + delay, callback, *args, context=context)
+        return self.call_at(add_seconds(self.now, delay), callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

@@ -31,6 +31,17 @@ class Timers(Workflow):
             log.append(f"{(due - began).total_seconds()} {self.now() - began}")
         return log
 
+    async def fractions(self) -> list[int]:
+        """Count the timers and the sleeps whose end is shown too early."""
+        early = [0, 0]
+        for number in range(1, 60):
+            began, seconds = self.now(), number / 7
+            early[0] += await self.timer(seconds) - began < timedelta(seconds=seconds)
+            began = self.now()
+            await asyncio.sleep(seconds)
+            early[1] += self.now() - began < timedelta(seconds=seconds)
+        return early
+
     async def instants(self) -> list[str]:
         began = self.now()
         local = (began + timedelta(hours=2)).astimezone(ZoneInfo("America/New_York"))
@@ -91,6 +102,11 @@ async def test_durations(run: Run) -> None:  # S24
         *("1.0 0:00:01", "1.25 0:00:01.250000", f"{2592001.25} {month}"),
         *(f"{2592001.25} {month}", f"{2591996.25} {month}", f"{2592000.25} {month}"),
     ]
+
+
+@both_ways(Timers)
+async def test_no_time_is_shown_before_it_is_over(run: Run) -> None:  # S24
+    assert await run.result(run.new(Timers).fractions) == [0, 0]
 
 
 @both_ways(Timers)
