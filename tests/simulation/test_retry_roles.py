@@ -254,6 +254,24 @@ def test_a_running_workflow_does_nothing_else_while_a_probe_runs_elsewhere() -> 
     play(scenario, SPLIT, 1000)
 
 
+def test_who_waits_for_a_probe_is_told_that_its_workflow_is_terminated() -> None:
+    """No executor runs the probe. So nothing else would tell it."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Repair).gathered, 1)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await world.stop()
+        world.host(CASE, host_engines)
+        asked = asyncio.get_running_loop().create_task(world.client.retry_tasks(handle))
+        await asyncio.sleep(30.0)
+        await world.client.terminate(handle, confirm=True)
+        with pytest.raises(RequestRefusedError, match="it was terminated: it is not re-opened"):
+            await asked
+
+    play(scenario, SPLIT, 1000)
+
+
 def play_unwatched(scenario: Callable[[World], Awaitable[None]]) -> None:
     """Run a scenario in which a test sends what no program sends."""
 

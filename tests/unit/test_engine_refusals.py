@@ -6,16 +6,19 @@ import pytest
 from msgspec.structs import replace
 
 from infinitic.engines.effects import Confirm, Postpone, Refuse, Reject, SendToDeadLetters, Tag
+from infinitic.engines.state import Probe
 from infinitic.engines.workflow import InputResult
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import events
-from infinitic.messages.engine import Input
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.engine import Input, Probed
 from infinitic.messages.outcomes import WorkflowStatus
 from tests.unit.engine_samples import (
     CALL,
     CANCEL,
     CLOSED,
     COMPLETE,
+    DELETE,
     ENDED,
     ME,
     NOW,
@@ -103,3 +106,21 @@ def test_a_claim_that_is_too_old_is_given_back_once() -> None:
         again = taken(rejected.head, request)
         assert (again.head, again.outbox) == (rejected.head, ())
         assert isinstance(again.handling, SendToDeadLetters)
+
+
+def test_who_waits_for_a_probe_is_told_that_the_instance_is_terminated_or_deleted() -> None:
+    """S33, S34: what the probe finds may never come, and changes nothing when it does."""
+    other = ReplyTo("other", "1")
+    probe = Probe("r7", other, (1,), True)
+    terminated = taken(replace(RUNNING, probe=probe), TERMINATE)
+    assert changed(terminated).probe is None
+    assert [each for each in terminated.outbox if isinstance(each, Reject)] == [
+        Reject(other, "it was terminated: it is not re-opened")
+    ]
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, unique=True, probe=probe)
+    deleted = taken(failed, DELETE)
+    # Its custom id was claimed for the re-opening, and is freed.
+    assert (changed(deleted).probe, changed(deleted).epoch) == (None, failed.epoch + 1)
+    assert [type(each) for each in deleted.outbox] == [Tag, Reject, Confirm]
+    for closed in (terminated.head, deleted.head):
+        assert taken(closed, Probed(made_at=NOW, request_id="r7", reply_to=other, tasks=(1,))) == InputResult(closed)

@@ -158,14 +158,22 @@ def test_S34_code_that_has_not_failed_does_not_run_again() -> None:
     assert refused.deduplication_id == "r1"
     assert taken(CLOSED, replace(RETRY, reply_to=None)).outbox == ()
     by_tag = taken(CLOSED, replace(RETRY, by_tag="eu"))
-    assert by_tag == InputResult(CLOSED, replies=(RemoveMember("eu", version_removed(0)), Refuse(ME)))
+    removed = (RemoveMember("eu", version_removed(0)),)
+    assert by_tag == InputResult(CLOSED, outbox=(Refuse(ME),), replies=removed, deduplication_id="r1")
 
 
 def test_S33_failed_tasks_by_tag_run_again_in_what_runs() -> None:
-    """One that has failed loses its tags at its end. A request on its way changes nothing."""
+    """One that has failed loses its tags at its end. A request on its way is refused, for good."""
     failed = replace(CLOSED, status=WorkflowStatus.FAILED, methods=(_fail(CLOSED.methods[0]),))
     message = inputs.RetryTasks(made_at=NOW, request_id="r1", by_tag="eu")
-    assert taken(failed, message) == InputResult(failed, replies=(RemoveMember("eu", version_removed(0)),))
+    removed = (RemoveMember("eu", version_removed(0)),)
+    for request in (message, replace(RETRY, by_tag="eu", reply_to=None)):
+        # S13: a repeat must not be obeyed if the instance was re-opened meanwhile.
+        refused = taken(failed, request)
+        assert refused == InputResult(failed, replies=removed, deduplication_id="r1")
+        assert refused.head is not failed, "it is written"
+        canceled = replace(failed, status=WorkflowStatus.CANCELED)
+        assert taken(canceled, request) == InputResult(canceled, replies=removed)
     running = replace(failed, status=WorkflowStatus.RUNNING, closed_at=None)
     assert taken(running, message).probe == message
     assert taken(None, message).replies == (RemoveMember("eu", REMOVED_AS_UNKNOWN),)

@@ -61,6 +61,8 @@ CLAIM_SECONDS = 10.0
 """Seconds of each of these waits. The tag engine may be away for some minutes."""
 TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened, RetryWorkflowTask, Delete)
 """Inputs that a closed instance takes: those that may re-open it, and its deletion."""
+TERMINATED = "was terminated: it is not re-opened"
+DELETED = "was deleted, or is not kept once it has closed: it is not re-opened"
 MAX_REOPENINGS = 100
 """How often an instance can be re-opened: each replay looks at all re-openings first."""
 
@@ -75,7 +77,7 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     """
     if head.closed_at is not None and message.by_tag:
         # Tags reach instances that run.
-        return refuse(head, message, refuse_by_tag(head, message), again=False)
+        return refuse(head, message, refuse_by_tag(head, message), again=may_reopen(head))
     if head.deciding or head.probe is not None:
         # The code runs on another worker. What it decides may change what can run again.
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
@@ -185,17 +187,34 @@ def give_up_probe(head: WorkflowHead, probe: Probe, why: str) -> InputResult:
     return reject(replace(head, probe=None), None, probe.reply_to, f"cannot be replayed: {why}")
 
 
+def drop_probe(head: WorkflowHead, why: str) -> tuple[WorkflowHead, tuple[Effect, ...]]:
+    """Tell who waits for a probe that what it finds counts no more.
+
+    The probe itself may never tell it: its message may become a dead letter, or come when the
+    instance has been removed.
+
+    Args:
+        head: the instance.
+        why: the end of a sentence about the instance, whose subject is "it".
+    """
+    if head.probe is None:
+        return head, ()
+    dropped = reject(replace(head, probe=None), None, head.probe.reply_to, why)
+    assert dropped.head is not None
+    return dropped.head, dropped.outbox
+
+
 def find_obstacle(head: WorkflowHead, *, rerun: bool = False) -> str | None:
     """Say why an instance cannot be re-opened, as the end of a sentence; None if it can.
 
     `rerun` says that its code is to run again, and not its tasks.
     """
     if head.status is WorkflowStatus.TERMINATED:
-        return "was terminated: it is not re-opened"
+        return TERMINATED
     if head.canceling or head.status not in (WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.COMPLETED):
         return "was cancelled: it is not re-opened"
     if head.closed_at is not None and not head.retention:
-        return "was deleted, or is not kept once it has closed: it is not re-opened"
+        return DELETED
     if head.stalled is not None and not rerun:
         return "is stalled: correct the code and use retry_workflow_task first"
     if len(head.undone) >= MAX_REOPENINGS:

@@ -20,7 +20,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import Probe, WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.refusals import refuse
-from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, reject
+from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, may_reopen, reject
 from infinitic.engines.workflow.tags import claim_again, refuse_by_tag
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import RetryWorkflowTask
@@ -97,7 +97,7 @@ def resume(head: WorkflowHead, reply_to: ReplyTo | None) -> tuple[WorkflowHead, 
 def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
     """Refuse it for a tombstone."""
     if message.by_tag:
-        return refuse(head, message, refuse_by_tag(head, message), again=False)
+        return refuse(head, message, refuse_by_tag(head, message), again=may_reopen(head))
     why = f"is {head.status}: there is no failure of its code to run again"
     return reject(head, message.request_id, message.reply_to, why)
 

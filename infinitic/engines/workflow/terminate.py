@@ -9,6 +9,7 @@ from infinitic.engines.effects import Answer, Confirm, Effect
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import cancel_all
 from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.reopening import TERMINATED, drop_probe
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages import engine as inputs, events
@@ -23,7 +24,8 @@ def terminate(head: WorkflowHead, message: inputs.Terminate, now: float) -> Inpu
     if it was, stays in the head: its code does not repeat its history.
     """
     sequence = head.sequence + 1
-    outbox: list[Effect] = []
+    head, dropped = drop_probe(head, TERMINATED)
+    outbox: list[Effect] = [*dropped]
     stopped = cancel_all(head)
     if stopped is not None:
         outbox.append(stopped)

@@ -39,8 +39,10 @@ def is_refused(asked: engine.Input, step: WrittenStep, happened: Sequence[Event]
     if step.instance is None:
         return False
     if step.instance.head.closed:
-        # Whatever re-opens it is alone in its step.
-        return not isinstance(asked, engine.RetryTasks | engine.RetryWorkflowTask | engine.ChildReopened)
+        if isinstance(asked, engine.RetryTasks | engine.RetryWorkflowTask):
+            # Whatever re-opens it is alone in its step. Tags reach instances that run.
+            return bool(asked.by_tag)
+        return not isinstance(asked, engine.ChildReopened)
     if not isinstance(asked, engine.Cancel) or not asked.method_id:
         return False
     begun = any(isinstance(each, events.MethodStarted) and each.method_id == asked.method_id for each in happened)

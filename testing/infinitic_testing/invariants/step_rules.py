@@ -82,8 +82,11 @@ def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
             return None
         before = step.instance.head
         if is_deleted(step, sent):
-            same = replace(step.head, sequence=before.sequence, retention=before.retention)
-            if same == before and not step.events and not step.head.retention:
+            # Who waits for a probe is told, and what was claimed for it is given up.
+            freed = before.probe is not None and before.unique and step.head.epoch == before.epoch + 1
+            epoch = before.epoch if freed else step.head.epoch
+            same = replace(step.head, sequence=before.sequence, retention=before.retention, epoch=epoch)
+            if replace(same, probe=before.probe) == before and not step.events and not step.head.retention:
                 return None
         if is_asked_again(step, sent):
             # Whatever was claimed for one with a custom id is given up, if it is not re-opened.
