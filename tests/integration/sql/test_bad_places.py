@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,21 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
             at(Path(":memory:"))
 
     asyncio.run(run())
+
+
+def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE notes (text TEXT)")
+    before = path.read_bytes()
+
+    async def run() -> None:
+        async with SqliteStorage(SqliteStorage.Settings(path=path)) as storage:
+            with pytest.raises(StorageConfigurationError, match="belongs to another program"):
+                await storage.prepare()
+
+    asyncio.run(run())
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", SQL)

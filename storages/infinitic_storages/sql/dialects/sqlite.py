@@ -124,10 +124,24 @@ class SqliteDatabase(SqlDatabase):
 
     @contextmanager
     def lock(self, connection: Connection) -> Generator[None]:
+        self._check_owner(connection)
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         connection.commit()
+
+    def _check_owner(self, connection: Connection) -> None:
+        """Check that a file is empty or ours, before anything is changed in it.
+
+        Raises:
+            StorageConfigurationError: it belongs to another program.
+        """
+        tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+        if tables and not any(name.startswith("infinitic_") for name in tables):
+            raise StorageConfigurationError(
+                f"{self.where}: the file belongs to another program. Use another path; a file that does not exist "
+                "is created"
+            )
 
     def look(self, driver: Any, question: Question) -> Facts:
         facts = Facts(set(), {}, set())
