@@ -126,7 +126,7 @@ def test_a_mistake_under_its_name_is_said_with_its_line(
 def test_the_code_in_the_documentation_is_that_of_the_example() -> None:
     documentation = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
     sources = [path.read_text(encoding="utf-8") for path in sorted(ADAPTER.rglob("*.py"))]
-    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", documentation, re.DOTALL)
+    blocks = re.findall(r"```(?:python|toml|sql)\n(.*?)```", documentation, re.DOTALL)
     sources.append((ADAPTER / "pyproject.toml").read_text(encoding="utf-8"))
     assert len(blocks) > 4
     for block in blocks:
