@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
@@ -22,6 +22,7 @@ from infinitic.client.repair import RepairVerbs
 from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
+from infinitic.client.waits import MethodWait
 from infinitic.clock import Clock, SystemClock
 from infinitic.codec.payloads import PayloadCodec, RunBlocking, make_coder
 from infinitic.definitions.stubs import check_meta
@@ -44,7 +45,6 @@ T = TypeVar("T")
 
 
 _NO_META: dict[str, bytes] = {}
-_NO_LIMIT = nullcontext()
 
 
 class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
@@ -307,21 +307,31 @@ class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerb
     async def _call(self, stub: MethodStub, arguments: bytes, new_id: str = "") -> Any:
         name, timeout = stub.workflow.spec.name, stub.spec.total_timeout
         workflow_id = stub.workflow.workflow_id or new_id or self._make_id()
-        try:
-            # A timeout without a limit is a good part of what a call costs.
-            async with _NO_LIMIT if timeout is None else asyncio.timeout(timeout):
-                if stub.workflow.is_new:
-                    wait = await self._requests.begin_start(stub, workflow_id, arguments)
-                else:
-                    _, workflow_id = await self._requests.find_one(stub.workflow)
-                    wait = await self._requests.begin_call(stub, workflow_id, arguments, kept=False)
-                workflow_id = wait.workflow_id
-                response = await self.waits.outcome(wait, None)
-        except TimeoutError:
-            raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
+        # A timeout without a limit is a good part of what a call costs.
+        if timeout is None:
+            wait = await self._begin_call(stub, arguments, workflow_id)
+            response = await self.waits.outcome(wait, None)
+        else:
+            try:
+                async with asyncio.timeout(timeout):
+                    wait = await self._begin_call(stub, arguments, workflow_id)
+                    workflow_id = wait.workflow_id
+                    response = await self.waits.outcome(wait, None)
+            except TimeoutError:
+                raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
+        workflow_id = wait.workflow_id
         if self._coder is None:
             return read_outcome(response, name, stub.spec, workflow_id, None)
         return await self.read_outcome(response, name, stub.spec, workflow_id)
+
+    def _begin_call(self, stub: MethodStub, arguments: bytes, workflow_id: str) -> Coroutine[Any, Any, MethodWait]:
+        if stub.workflow.is_new:
+            return self._requests.begin_start(stub, workflow_id, arguments)
+        return self._call_running(stub, arguments)
+
+    async def _call_running(self, stub: MethodStub, arguments: bytes) -> MethodWait:
+        _, workflow_id = await self._requests.find_one(stub.workflow)
+        return await self._requests.begin_call(stub, workflow_id, arguments, kept=False)
 
     async def signal(
         self, stub: Target, channel: str, data: bytes, *, confirm: bool, meta: dict[str, bytes] = _NO_META

@@ -64,7 +64,7 @@ class Requests:
         name = workflow.spec.name
         if self._coder is not None:
             arguments = await self._coder.encode_outside(arguments)
-        extra = measure_extra(workflow.tags, workflow.meta)
+        extra = measure_extra(workflow.tags, workflow.meta) if workflow.tags or workflow.meta else 0
         self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
         start = engine.Start(
             made_at=self._clock.now(),

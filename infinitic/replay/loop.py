@@ -38,7 +38,9 @@ _AS_COMPLETED: CodeType = (
 ).__code__
 _ITS_ARGUMENT = "fs" if sys.version_info < (3, 13) else "aws"
 _STARTERS = {
-    vars(asyncio.tasks)[name].__code__ for name in ("ensure_future", "_ensure_future") if hasattr(asyncio.tasks, name)
+    id(vars(asyncio.tasks)[name].__code__)
+    for name in ("ensure_future", "_ensure_future")
+    if hasattr(asyncio.tasks, name)
 }
 
 
@@ -74,17 +76,14 @@ class _Ready(asyncio.Handle):
     _context: Context
     _cancelled: bool
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = context
-        self._cancelled = False
-
     def cancel(self) -> None:
         self._cancelled = True
 
     def __repr__(self) -> str:
         return f"<ready {self._callback!r}>"
+
+
+_new_handle: Callable[[type[_Ready]], _Ready] = object.__new__
 
 
 class _Timer(asyncio.TimerHandle):
@@ -312,7 +311,12 @@ class WorkflowLoop(HomeLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = _Ready(callback, args, copy_context() if context is None else context)
+        # Without a constructor, which would cost as much as all the rest.
+        handle = _new_handle(_Ready)
+        handle._callback = callback  # pyright: ignore[reportPrivateUsage]  # in place of its constructor
+        handle._args = args  # pyright: ignore[reportPrivateUsage]  # as above
+        handle._context = copy_context() if context is None else context  # pyright: ignore[reportPrivateUsage]  # as above
+        handle._cancelled = False  # pyright: ignore[reportPrivateUsage]  # as above
         self._ready.append(handle)
         return handle
 
@@ -365,7 +369,8 @@ class WorkflowLoop(HomeLoop):
             coro.close()
             self.next_number()  # refuses it
         starter = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
-        if starter.f_code in _STARTERS:
+        # A code object hashes all that is in it.
+        if id(starter.f_code) in _STARTERS:
             if (given := _find_awaitables(starter.f_back)) is not None:
                 self._start_ahead(coro, given)
             if self._ahead and (task := self._ahead.pop(coro, None)) is not None:

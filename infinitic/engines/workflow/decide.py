@@ -174,15 +174,14 @@ def decide(
             # The instance closes, and waits for none of this.
             stopped = cancel_rest(head, cleanup, cancelled) if blocks else None
             # What the code has asked for just before it saw that it is cancelled is not sent.
-            scheduled = [each for each in scheduled if each >= cleanup]
+            scheduled = _leave_out_before(scheduled, cleanup)
         elif cancelled and blocks:
             stopped = cancel_positions(head, set(cancelled))
         if stopped is not None:
             outbox.append(stopped)
     if cancelled:
         gone = set(cancelled)
-        scheduled = [each for each in scheduled if each not in gone]
-        timers = [timer for timer in timers if timer.position not in gone]
+        scheduled, timers = _leave_out(scheduled, timers, gone)
         retries = all_retries.remove_all(retries, gone)
         for each in cancelled:
             open_timers = all_timers.remove(open_timers, each)
@@ -197,8 +196,7 @@ def decide(
             if each not in remotes:
                 outbox.append(SendTask(each, sequence))
     if remotes:
-        wanted = set(scheduled)
-        outbox += [SendRemote(each, sequence) for each, waits in remotes.items() if not waits or each in wanted]
+        outbox += _send_remotes(remotes, set(scheduled), sequence)
     # Not more than 14 keywords: CPython passes more of them as a dict, which takes long.
     decided = replace(
         head,
@@ -222,6 +220,24 @@ def decide(
     if head.rerun_at is not None:
         decided = replace(decided, rerun_at=None)
     return decided, outbox
+
+
+# These are functions of their own: a variable that a comprehension reads costs more at each use.
+
+
+def _leave_out(positions: list[int], timers: list[Timer], gone: set[int]) -> tuple[list[int], list[Timer]]:
+    """Leave out what the same activation has cancelled."""
+    return [each for each in positions if each not in gone], [each for each in timers if each.position not in gone]
+
+
+def _leave_out_before(positions: list[int], first: int) -> list[int]:
+    """Leave out what comes before this position."""
+    return [each for each in positions if each >= first]
+
+
+def _send_remotes(remotes: dict[int, bool], wanted: set[int], sequence: int) -> list[SendRemote]:
+    """Send the requests that nobody waits for, and those that were not cancelled."""
+    return [SendRemote(each, sequence) for each, waits in remotes.items() if not waits or each in wanted]
 
 
 def _list_instances(methods: Sequence[Method], method_id: str) -> tuple[tuple[str, ReplyTo], ...]:

@@ -191,7 +191,7 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error, began_at)
-        current = CurrentTask(message, self.make_context, is_delegated=task.delegated, pulse=pulse)
+        current = CurrentTask(message, self.make_context, task.delegated, pulse)
         if begin is not None:
             begin(current)
         try:

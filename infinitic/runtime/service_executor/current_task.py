@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import Any, Protocol
 
+import msgspec
+
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.service_executor.pulse import Pulse
 
@@ -45,7 +47,7 @@ class Stoppable(Protocol):
         ...
 
 
-class CurrentTask:
+class CurrentTask(msgspec.Struct, eq=False):
     """One attempt while it runs. Its context is made when somebody asks for it: most tasks do not.
 
     Args:
@@ -62,23 +64,13 @@ class CurrentTask:
         is_blocking: whether its code runs in a thread now, which cannot be stopped from outside.
     """
 
-    __slots__ = ("_context", "_make_context", "is_blocking", "is_cancelled", "is_delegated", "message", "pulse")
-
-    def __init__(
-        self,
-        message: ExecuteTask,
-        make_context: MakeContext,
-        *,
-        is_delegated: bool = False,
-        pulse: Pulse | None = None,
-    ) -> None:
-        self.message = message
-        self.pulse = pulse
-        self.is_delegated = is_delegated
-        self._make_context = make_context
-        self._context: RunningTask | None = None
-        self.is_blocking = False
-        self.is_cancelled = False
+    message: ExecuteTask
+    make_context: MakeContext
+    is_delegated: bool = False
+    pulse: Pulse | None = None
+    is_blocking: bool = False
+    is_cancelled: bool = False
+    _context: RunningTask | None = None
 
     @property
     def context(self) -> RunningTask:
@@ -86,7 +78,7 @@ class CurrentTask:
         # A thread may ask while the event loop cancels: both must get the same.
         with _making:
             if self._context is None:
-                self._context = self._make_context(self)
+                self._context = self.make_context(self)
             return self._context
 
     def cancel(self) -> None:
