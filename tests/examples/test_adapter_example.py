@@ -134,7 +134,7 @@ def test_the_code_in_the_documentation_is_that_of_the_example() -> None:
             # A program of its own.
             exec(compile(block, "docs/adapters.md", "exec"), {"__name__": "docs"})
             continue
-        indented = [textwrap.indent(block, margin) for margin in ("", "    ")]
+        indented = [textwrap.indent(block, margin) for margin in ("", "    ", "        ")]
         assert any(code in source for code in indented for source in sources), f"not in the example:\n{block}"
 
 

@@ -74,6 +74,8 @@ SETTLED = "sequence = ? AND holder = ? AND attempt = ?"
 SAME = "subscription, id, key, body, headers, published_at"
 """What a pending message and a message have in common."""
 
+MOVE = f"INSERT INTO messages ({SAME}) SELECT {SAME} FROM pending WHERE number = ?"
+
 Claimed = tuple[list[Delivery], float]
 """Deliveries, and the time at which there may be more, in seconds since the Unix epoch."""
 
@@ -221,9 +223,7 @@ class Queues:
         """Put what is due at the end of its queue: its place in the order of its key."""
         due = self._find("SELECT number, subscription FROM pending WHERE due <= ? ORDER BY due, number", now)
         for number, subscription in due:
-            self._database.execute(
-                f"INSERT INTO messages ({SAME}) SELECT {SAME} FROM pending WHERE number = ?", (number,)
-            )
+            self._database.execute(MOVE, (number,))
             self._database.execute("DELETE FROM pending WHERE number = ?", (number,))
             self._wake(subscription)
 
