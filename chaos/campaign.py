@@ -101,7 +101,7 @@ async def run_campaign(
     """Run one campaign.
 
     Args:
-        database: "postgres", "mysql", "redis" or "sqlite".
+        database: out of `DATABASES` of `chaos.stage`.
         seed: of the plan.
         extent: how large it is.
         tell: is called with lines for people.

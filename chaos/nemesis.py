@@ -69,6 +69,8 @@ class Nemesis:
         missing = {kind for kind in FILLS if kind.split("-")[1] not in able}
         if stage.server is None:
             missing |= SERVERLESS
+        if stage.broker is None:
+            missing |= {kind for kind in KINDS if "-broker" in kind}
         return [kind for kind in KINDS if kind in wanted and kind not in missing]
 
     async def perform(self, plan: Sequence[Act]) -> None:
@@ -124,8 +126,7 @@ class Nemesis:
         server = self._stage.broker if what.startswith("broker") else self._stage.server
         match verb:
             case "freeze":
-                frozen = self._stage.freeze_database() if what == "database" else self._stage.broker.frozen()
-                await self._hold(frozen, seconds)
+                await self._hold(self._freeze(what), seconds)
             case "fill":
                 name = what.removesuffix("-disk")
                 await self._hold(self._stage.disks[name].filled(FILLED[name]), seconds)
@@ -136,6 +137,12 @@ class Nemesis:
                 await self._end(server, verb)
                 await asyncio.sleep(seconds)
                 await asyncio.to_thread(server.do, "start")
+
+    def _freeze(self, what: str) -> AbstractContextManager[None]:
+        if what == "database":
+            return self._stage.freeze_database()
+        assert self._stage.broker is not None
+        return self._stage.broker.frozen()
 
     def _choose(self, programs: Sequence[Program], act: Act) -> Program:
         return programs[act.target % len(programs)]

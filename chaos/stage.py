@@ -30,7 +30,9 @@ from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
 from infinitic_storages.sql.storage import SqlStorage
 
-DATABASES = ("postgres", "mysql", "redis", "sqlite")
+ONLY_SQLITE = "only-sqlite"
+"""Broker and database in one SQLite file."""
+DATABASES = ("postgres", "mysql", "redis", "sqlite", ONLY_SQLITE)
 NAMESPACE = "chaos"
 GRACE = 10.0
 """Seconds that running tasks may take when a worker stops."""
@@ -63,11 +65,11 @@ class Stage:
     """A private broker and a private database, and the folder of the campaign.
 
     Attributes:
-        database: "postgres", "mysql", "redis" or "sqlite".
+        database: out of `DATABASES`.
         folder: all files of the campaign.
         logs: the folder of the logs.
         attempts: the folder of the notes on attempts.
-        broker: the Pulsar.
+        broker: the Pulsar; None where the broker is in the file of the database.
         server: the server of the database; None for SQLite.
         disks: those of "broker" and "database".
 
@@ -87,15 +89,18 @@ class Stage:
         for each in (self.logs, self.attempts):
             each.mkdir()
         self.disks = {name: SmallDisk(folder / name, DISK_BYTES) for name in ("broker", "database")}
-        settings = folder / "pulsar.conf"
-        settings.write_text(_BROKER_SETTINGS, encoding="utf-8")
-        self.broker = PrivatePulsar(folder / "broker", PULSAR_EXTRA_CONF=str(settings), START_TIMEOUT="300")
-        self.server = None if database == "sqlite" else PrivateDatabase(database, folder / "database")
+        self.broker: PrivatePulsar | None = None
+        if database != ONLY_SQLITE:
+            settings = folder / "pulsar.conf"
+            settings.write_text(_BROKER_SETTINGS, encoding="utf-8")
+            self.broker = PrivatePulsar(folder / "broker", PULSAR_EXTRA_CONF=str(settings), START_TIMEOUT="300")
+        is_file = database in ("sqlite", ONLY_SQLITE)
+        self.server = None if is_file else PrivateDatabase(database, folder / "database")
 
     @property
     def servers(self) -> tuple[PrivateServer, ...]:
         """Broker and database."""
-        return (self.broker,) if self.server is None else (self.broker, self.server)
+        return tuple(each for each in (self.broker, self.server) if each is not None)
 
     async def start(self) -> None:
         """Start the servers, and wait until they answer."""
@@ -107,13 +112,14 @@ class Stage:
 
     def transport(self) -> Transport:
         """Make a connection to the broker."""
-        plugin = load_transport_plugin("pulsar")
-        settings = plugin.Settings.model_validate(self._transport_settings())
+        ((name, section),) = self._transport_section().items()
+        plugin = load_transport_plugin(name)
+        settings = plugin.Settings.model_validate(section)
         return plugin.from_settings(settings, deduplication_window=_DEDUPLICATION_WINDOW)
 
     def plain_storage(self) -> Storage:
         """Make a connection to the database, as its adapter makes it."""
-        plugin = load_storage_plugin(self.database)
+        plugin = load_storage_plugin(self._storage_name)
         settings = plugin.Settings.model_validate(self._storage_settings())
         return plugin.from_settings(settings, deduplication_window=_DEDUPLICATION_WINDOW)
 
@@ -130,8 +136,8 @@ class Stage:
         """
         document = {
             "name": name,
-            "transport": {"pulsar": self._transport_settings(), "shutdown_grace_period_seconds": GRACE},
-            "storage": {self.database: self._storage_settings()},
+            "transport": {**self._transport_section(), "shutdown_grace_period_seconds": GRACE},
+            "storage": {self._storage_name: self._storage_settings()},
             **roles,
         }
         path = self.folder / f"{name}.yml"
@@ -178,12 +184,31 @@ class Stage:
                     if table is not tables.meta
                 }
             storage.database.dispose()
-            return counted
+            return counted | self._count_broker_rows()
         assert self.server is not None
         server: Any = redis.Redis(HOST, self.server.port)  # its types are partly missing
         with server:
             keys = set(server.scan_iter(match="chaos|*", count=1000)) - {b"chaos|schema"}
             return {"redis": len(keys)}
+
+    def _count_broker_rows(self) -> dict[str, int]:
+        """Count the rows of a broker in the file: messages, and who is connected."""
+        if self.database != ONLY_SQLITE:
+            return {}
+        tables = [f"infinitic_{name}" for name in ("bodies", "queue", "lanes", "pending", "consumers", "sessions")]
+        connection = sqlite3.connect(self._file)
+        try:
+            return {each: connection.execute(f"SELECT count(*) FROM {each}").fetchone()[0] for each in tables}
+        finally:
+            connection.close()
+
+    @property
+    def _storage_name(self) -> str:
+        return "sqlite" if self.database == ONLY_SQLITE else self.database
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "database" / "chaos.db"
 
     @property
     def _environ(self) -> Mapping[str, str]:
@@ -193,17 +218,21 @@ class Stage:
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
         }
 
-    def _transport_settings(self) -> dict[str, object]:
+    def _transport_section(self) -> dict[str, dict[str, object]]:
+        if self.broker is None:
+            return {"sqlite": {"path": str(self._file)}}
         return {
-            "broker_service_url": self.broker.broker,
-            "web_service_url": self.broker.web,
-            "tenant": "infinitic",
-            "namespace": NAMESPACE,
+            "pulsar": {
+                "broker_service_url": self.broker.broker,
+                "web_service_url": self.broker.web,
+                "tenant": "infinitic",
+                "namespace": NAMESPACE,
+            }
         }
 
     def _storage_settings(self) -> dict[str, Any]:
         if self.server is None:
-            return {"path": str(self.folder / "database" / "chaos.db")}
+            return {"path": str(self._file)}
         port = {"port": self.server.port}
         match self.database:
             case "redis":
@@ -215,7 +244,7 @@ class Stage:
 
     @contextmanager
     def _lock_file(self) -> Generator[None]:
-        connection = sqlite3.connect(self.folder / "database" / "chaos.db", timeout=10.0, isolation_level=None)
+        connection = sqlite3.connect(self._file, timeout=10.0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             yield

@@ -129,8 +129,8 @@ class Peers:
 
     async def close(self) -> None:
         """Give back what is in hand, and end the session."""
+        self._stop_timers()
         if self._file is not None:
-            self._is_closing = True
             self._writer.post(partial(end_session, session=self._file.name))
         self._end_consumers()
         await self._writer.close()
@@ -138,6 +138,7 @@ class Peers:
 
     async def crash(self) -> None:
         """End without telling anybody, as a process does that dies."""
+        self._stop_timers()
         self._stop(remove=False)
         self._end_consumers()
         await self._writer.crash()
@@ -146,11 +147,14 @@ class Peers:
         for consumer in list(self._consumers):
             consumer.end(TransportClosed("This transport is closed"))
 
-    def _stop(self, *, remove: bool) -> None:
+    def _stop_timers(self) -> None:
+        self._is_closing = True
         for handle in (self._ticker, self._alarm):
             if handle is not None:
                 handle.cancel()
         self._ticker = self._alarm = None
+
+    def _stop(self, *, remove: bool) -> None:
         if self._wake_ups is not None:
             self._wake_ups.close(remove=remove)
         if self._file is not None:
@@ -353,7 +357,7 @@ class Peers:
 
     def _set_alarm(self, due: float) -> None:
         """Release what is due then, unless that happens before anyway."""
-        if (self._due is not None and self._due <= due) or self._loop is None:
+        if (self._due is not None and self._due <= due) or self._loop is None or self._is_closing:
             return
         self._due = due
         if self._alarm is not None:
