@@ -6,17 +6,18 @@ from collections.abc import Iterable
 
 import pytest
 
-from infinitic_testing.conformance.storage import list_storage_rules
+from infinitic_testing.conformance.storage import StorageConformance, list_storage_rules
 from tests.conformance import (
     storage_broken_commits as _commits,
     storage_broken_life as _life,
     storage_broken_reads as _reads,
+    storage_broken_shelf as _shelf,
     storage_broken_tags as _tags,
 )
-from tests.conformance.storage_sound import MUTANTS, Mutant, OnSound
+from tests.conformance.storage_sound import MUTANTS, Mutant
 
 # They register their mutants.
-_ = (_commits, _life, _reads, _tags)
+_ = (_commits, _life, _reads, _shelf, _tags)
 __all__ = ["MUTANTS", "Mutant", "build_matrix", "does_fail", "find_failing"]
 
 
@@ -28,13 +29,13 @@ def build_matrix() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def find_failing(suite: type[OnSound], rules: Iterable[str]) -> set[str]:
+def find_failing(suite: type[StorageConformance], rules: Iterable[str]) -> set[str]:
     """Those of the rules that have a test which fails."""
     tests = list_storage_rules()
     return {rule for rule in rules if any(does_fail(suite, test) for test in tests[rule])}
 
 
-def does_fail(suite: type[OnSound], test: str) -> bool:
+def does_fail(suite: type[StorageConformance], test: str) -> bool:
     """Whether a test of the suite fails. One that is skipped does not."""
     try:
         getattr(suite(), test)()

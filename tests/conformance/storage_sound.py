@@ -169,7 +169,7 @@ class Mutant:
     name: str
     fault: str
     kills: tuple[str, ...]
-    suite: type[OnSound]
+    suite: type[StorageConformance]
 
 
 MUTANTS: list[Mutant] = []

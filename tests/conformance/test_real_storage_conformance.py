@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +24,9 @@ class Real(StorageBackend):
 
     def connect(self) -> Storage:
         return self._place.storage()
+
+    def make_connector(self) -> Callable[[], Storage]:
+        return self._place.storage
 
     async def dispose(self) -> None:
         self._stack.close()

@@ -1,5 +1,7 @@
 """The shelf keeps the contract of every storage."""
 
+from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryDirectory
 
 from infinitic_shelf import ShelfStorage
@@ -14,6 +16,9 @@ class Shelf(StorageBackend):
 
     def connect(self) -> Storage:
         return ShelfStorage(self.folder.name)
+
+    def make_connector(self) -> Callable[[], Storage]:
+        return partial(ShelfStorage, self.folder.name)
 
     async def dispose(self) -> None:
         self.folder.cleanup()

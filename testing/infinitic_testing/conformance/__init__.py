@@ -10,7 +10,7 @@ pytest.register_assert_rewrite(
     "infinitic_testing.conformance.shared_commit",
     *(
         f"infinitic_testing.conformance.storage_{part}"
-        for part in ("bench", "commit", "races", "read", "find", "life", "model", "tags", "claims")
+        for part in ("bench", "commit", "races", "read", "find", "life", "model", "tags", "claims", "process")
     ),
     *(
         f"infinitic_testing.conformance.transport_{part}"

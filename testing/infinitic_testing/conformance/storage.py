@@ -24,12 +24,15 @@ from infinitic_testing.conformance.storage_commit import CommitRules
 from infinitic_testing.conformance.storage_find import FindRules
 from infinitic_testing.conformance.storage_life import LifeRules
 from infinitic_testing.conformance.storage_model import ModelRules
+from infinitic_testing.conformance.storage_process import KillRules
 from infinitic_testing.conformance.storage_races import RaceRules
 from infinitic_testing.conformance.storage_read import ReadRules
 from infinitic_testing.conformance.storage_tags import TagRules
 
 
-class StorageConformance(CommitRules, RaceRules, ReadRules, FindRules, LifeRules, ModelRules, TagRules, ClaimRules):
+class StorageConformance(
+    CommitRules, RaceRules, ReadRules, FindRules, LifeRules, ModelRules, TagRules, ClaimRules, KillRules
+):
     """All rules. Subclass it with a name that pytest collects, and define `backend`."""
 
 

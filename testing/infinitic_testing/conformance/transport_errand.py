@@ -1,4 +1,4 @@
-"""The program of a peer in another process, which `python -m` runs.
+"""The program of a peer in another process.
 
 It reads a pickled `Errand`, does it, prints what it has in hand as one line of JSON, and waits to
 be killed.
@@ -64,10 +64,8 @@ async def _wait_for_ever(consumer: Consumer) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-if __name__ == "__main__":
-    # The class of the errand is the one of the module, and not of this program.
-    from infinitic_testing.conformance.transport_errand import Errand as Known, run as run_errand
-
-    given = pickle.load(sys.stdin.buffer)
-    assert isinstance(given, Known)
-    asyncio.run(run_errand(given))
+def main() -> None:
+    """Do the errand that can be read."""
+    errand = pickle.load(sys.stdin.buffer)
+    assert isinstance(errand, Errand)
+    asyncio.run(run(errand))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import pickle
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from infinitic_testing.conformance.other_process import start_program
 from infinitic_testing.conformance.transport_bench import (
     KEYED,
     MAIN,
@@ -84,27 +83,9 @@ async def send_on_errand(errand: Errand) -> AsyncGenerator[tuple[asyncio.subproc
     Yields:
         The process, when it has done its errand, and the names of what it has in hand.
     """
-    environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "infinitic_testing.conformance.transport_errand",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=environ,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(pickle.dumps(errand))
-        process.stdin.close()
+    async with start_program("infinitic_testing.conformance.transport_errand", pickle.dumps(errand)) as process:
+        assert process.stdout is not None
         async with asyncio.timeout(STARTING_SECONDS):
             line = await process.stdout.readline()
         assert line, "the other process ended before it had done its errand: see its error above"
         yield process, json.loads(line)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        # The pipes are closed when all is read.
-        await process.stdout.read()
