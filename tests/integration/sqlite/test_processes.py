@@ -7,13 +7,17 @@ import os
 import random
 import subprocess
 import sys
+import time
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from infinitic.topics import Ordering
 from infinitic.transport import Message
+from infinitic_transports.sqlite.locks import Turnstile
 from tests.integration.sqlite.helpers import NOTHING, connect, count_rows, make_topic
-from tests.thorough import count_seeds
+from tests.thorough import IS_THOROUGH, count_seeds
 
 ROOT = Path(__file__).parents[3]
 KEYS, KILLS, PATIENCE = 40, 5, 60.0
@@ -165,3 +169,74 @@ def resident() -> int:
     """Bytes that this process holds."""
     with open("/proc/self/statm") as figures:
         return int(figures.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not IS_THOROUGH, reason="it takes 4 seconds: INFINITIC_THOROUGH=1")
+def test_one_that_stands_still_while_it_writes_holds_up_no_end(tmp_path: Path) -> None:
+    """Another process has the turn for ever. `close` returns nevertheless, and the program ends."""
+    path, topic = tmp_path / "broker.db", make_topic()
+    code = """
+import asyncio, sys
+from pathlib import Path
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Message
+from infinitic.transport import TransportClosed
+from tests.integration.sqlite.helpers import connect
+async def main():
+    transport = connect(Path(sys.argv[1]))
+    topic = Topic(sys.argv[2], Ordering.SHARED, "main")
+    await transport.declare([topic])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    publishing = asyncio.create_task(transport.publish(topic, [Message("m", None, b"")]))
+    await asyncio.sleep(0.1)
+    await transport.close()
+    try:
+        await publishing
+    except TransportClosed:
+        print("closed", flush=True)
+asyncio.run(main())
+"""
+    environ = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path), topic.name],
+        cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        turnstile = Turnstile(path.with_name("broker.db-peers"))
+        try:
+            turnstile.enter()
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "closed\n"
+            assert process.wait(PATIENCE) == 0
+        finally:
+            turnstile.close()
+            process.kill()
+
+
+def test_delayed_messages_are_on_time(tmp_path: Path) -> None:
+    """Not only when the broker looks by itself, four times a second."""
+    path, topic = tmp_path / "broker.db", make_topic()
+
+    async def play() -> list[float]:
+        async with connect(path) as transport, asyncio.timeout(PATIENCE):
+            await transport.declare([topic])
+            consumer = await transport.subscribe(topic, "main", 100)
+            now = time.time()
+            dues = [now + 0.8 + 0.11 * number for number in range(7)]
+            await transport.publish(topic, [Message(str(due), None, b"", deliver_at=due) for due in dues])
+            late: list[float] = []
+            while len(late) < len(dues):
+                late += [time.time() - float(each.message.id) for each in await consumer.receive(100)]
+            return late
+
+    medians: list[float] = []
+    # A machine may be busy for some time.
+    while len(medians) < 4 and min(medians, default=1.0) > 0.06:
+        late = asyncio.run(play())
+        assert min(late) >= 0
+        medians.append(sorted(late)[len(late) // 2])
+    assert min(medians) < 0.06

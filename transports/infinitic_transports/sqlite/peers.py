@@ -67,6 +67,8 @@ class Peers:
         self._alarm: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._releasing = False
+        # How often somebody has said that there is something.
+        self._wakes = 0
         # Of the catalog, when sessions and consumers were compared with it last.
         self._compared = -1
         self._seen = -1
@@ -191,7 +193,7 @@ class Peers:
             if demand is None:
                 continue
             deliveries = claim(turn, demand)
-            turn.then(partial(self._hand_over, consumer, deliveries))
+            turn.then(partial(self._hand_over, consumer, deliveries, self._wakes))
         if len(consumers) > 1:
             # Another one is the first next time.
             self._consumers.pop(consumers[0])
@@ -200,10 +202,11 @@ class Peers:
     def _note_sure(self) -> None:
         self._unsure = False
 
-    def _hand_over(self, consumer: SqliteConsumer, deliveries: list[Delivery]) -> None:
+    def _hand_over(self, consumer: SqliteConsumer, deliveries: list[Delivery], wakes: int) -> None:
         if deliveries:
             consumer.hand_over(deliveries)
-        else:
+        elif wakes == self._wakes:
+            # Otherwise somebody has come with something while this was being committed.
             consumer.looked = True
 
     def _wants_turn(self) -> bool:
@@ -260,6 +263,7 @@ class Peers:
 
     def _wake(self, subscriptions: list[int]) -> None:
         """Look for messages: others say that there are some."""
+        self._wakes += 1
         for consumer in self._consumers:
             if not subscriptions or consumer.subscription in subscriptions:
                 consumer.looked = False
@@ -286,10 +290,11 @@ class Peers:
         if writer.is_idle:
             self._poll()
         else:
-            for consumer in self._consumers:
-                consumer.looked = False
-        if self._due is not None and self._due <= now:
-            self._release()
+            self._wake([])
+        if self._due is not None:
+            # The alarm is set when its time comes near.
+            due, self._due = self._due, None
+            self._set_alarm(due)
         for other in self._others:
             if self._file is None or other.boot != self._file.boot or other.name in self._dying:
                 continue

@@ -30,7 +30,6 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +44,7 @@ from infinitic_transports.sqlite.jobs import BadJobError, WriterJob
 from infinitic_transports.sqlite.locks import Turnstile
 from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, make_turnstile, open_database
 from infinitic_transports.sqlite.settings import Waiting
+from infinitic_transports.sqlite.thread import FileThread
 from infinitic_transports.sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -53,6 +53,10 @@ TURN_SECONDS = 0.02
 """Seconds for which a turn takes further jobs."""
 TURN_BYTES = 8 * 1024 * 1024
 """Bytes of jobs after which a turn takes no further ones."""
+CLOSE_SECONDS = 3.0
+"""Seconds that what was posted may take in the end."""
+THREAD_SECONDS = 1.0
+"""Seconds that the thread may take to end."""
 LINGER_SECONDS = 0.003
 """Seconds for which a job that nobody waits for may wait for company."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
@@ -90,7 +94,7 @@ class FileWriter:
         self._now = clock.now
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="infinitic-sqlite")
+        self._thread = FileThread()
         self._connection: sqlite3.Connection | None = None
         self._turnstile: Turnstile | None = None
         self._jobs: deque[WriterJob[Any]] = deque()
@@ -116,7 +120,7 @@ class FileWriter:
         return self._driver is None and self._connection is not None
 
     @property
-    def thread(self) -> ThreadPoolExecutor:
+    def thread(self) -> FileThread:
         """The thread for what may wait for the disk or for other processes."""
         return self._thread
 
@@ -206,7 +210,7 @@ class FileWriter:
         if self._driver is None and not self._closed and self._loop is not None:
             self._driver = self._loop.create_task(self._drive())
 
-    async def close(self, *, seconds: float = 5.0) -> None:
+    async def close(self, *, seconds: float = CLOSE_SECONDS) -> None:
         """Do what was posted, and close the connection. Idempotent.
 
         Args:
@@ -233,11 +237,10 @@ class FileWriter:
             if job.future is not None:
                 job.settle(TransportClosed("This transport is closed"))
         self._jobs.clear()
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
-        # Threads that wait for the lock or the disk end within one turn of another process.
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._shut)
-        self._thread.shutdown(wait=False)
+        # It may wait for a process that stands still. It ends with this process at the latest.
+        loop = asyncio.get_running_loop()
+        await asyncio.wait([loop.run_in_executor(self._thread, self._shut)], timeout=THREAD_SECONDS)
+        self._thread.shutdown()
 
     async def _drive(self) -> None:
         """Take turns until there is nothing to do."""
