@@ -298,6 +298,9 @@ class Worker(Roles):
 
         A failure that the worker cannot survive cancels the block, and is raised by it.
 
+        Unlike `run`, it changes nothing of the process: signals, garbage collector and memory are
+        those of the application. How to tune it: docs/operations.md, "Inside an application".
+
         Args:
             allow_empty: start although nothing is hosted yet. Services and workflows may be added
                 at any time.
