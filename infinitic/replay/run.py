@@ -70,6 +70,7 @@ class RunAttempt(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         worker: the worker that ran it; empty if that is not known.
         failure: what it raised.
         is_delegated: whether its function has returned, and somebody outside ends the task.
+        is_local: whether it ran as a local task, inside the step of its workflow.
     """
 
     number: int
@@ -80,6 +81,7 @@ class RunAttempt(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     worker: str = ""
     failure: ExceptionDetail | None = None
     is_delegated: bool = False
+    is_local: bool = False
 
 
 class RunStep(_Facts, frozen=True, kw_only=True, omit_defaults=True):

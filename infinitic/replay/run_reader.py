@@ -109,13 +109,13 @@ class RunReader:
             match event:
                 case AttemptError():
                     self._attempts_of(event.position).fail(
-                        event.failure.exception, event.failure.at, event.execution, event.next_at
+                        event.failure.exception, event.failure.at, event.execution, event.next_at, local=event.local
                     )
                 case TaskResult():
-                    self._attempts_of(event.position).complete(event.execution)
+                    self._attempts_of(event.position).complete(event.execution, local=event.local)
                 case TaskError():
                     self._attempts_of(event.position).fail(
-                        event.failure.exception, event.failure.at, event.execution, None
+                        event.failure.exception, event.failure.at, event.execution, None, local=event.local
                     )
                 case TaskHandedOver():
                     self._attempts_of(event.position).hand_over(event.execution)
@@ -408,20 +408,18 @@ class _Attempts:
         self._next_at: list[float] = []
         self._settled = False
 
-    def complete(self, execution: Execution | None) -> None:
-        self._add(RunStepStatus.COMPLETED, execution)
+    def complete(self, execution: Execution | None, *, local: bool = False) -> None:
+        self._add(RunStepStatus.COMPLETED, execution, is_local=local)
         self._settled = True
 
-    def fail(self, failure: ExceptionDetail, at: float, execution: Execution | None, next_at: float | None) -> None:
-        """Note a failed attempt.
+    def fail(
+        self, failure: ExceptionDetail, at: float, execution: Execution | None, next_at: float | None, *, local: bool
+    ) -> None:
+        """Note a failed attempt: what it raised, when, and how it went.
 
-        Args:
-            failure: what it raised.
-            at: when.
-            execution: how it went.
-            next_at: when the next one is sent; None: there is none.
+        `next_at` is when the next one is sent; None: there is none.
         """
-        self._add(_FAILED, execution, failure=failure, ended_at=at or None)
+        self._add(_FAILED, execution, failure=failure, ended_at=at or None, is_local=local)
         if next_at is None:
             self._settled = True
         else:

@@ -77,6 +77,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
             history does not hold those of an inline call.
         named_arguments: the arguments of the task, child or call that can only be given by name.
         attempts: how many attempts of the task were sent; 0 for other kinds.
+        is_local: whether the task ended as a local one, inside the step of its workflow.
         outcome: how it ended.
         started_at: when the code asked for it, or the signal was handed to the code.
         ended_at: when the code learned of its end; None if it does not know of any.
@@ -98,6 +99,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     outcome: StepOutcome
     started_at: datetime
     ended_at: datetime | None = None
+    is_local: bool = False
 
     def __repr__(self) -> str:
         """For example ``<task Flights.book('Paris') completed with 'AF1', 2 attempts, …>``."""
@@ -110,6 +112,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         parts = [f"{call} {_describe_outcome(self.outcome)}"]
         if self.attempts != (self.kind == "task"):
             parts.append(f"{self.attempts} attempts")
+        if self.is_local:
+            parts.append("local")
         parts.append(f"from {self.started_at.isoformat()}")
         if self.ended_at is not None and self.ended_at != self.started_at:
             parts.append(f"for {self.ended_at - self.started_at}")
@@ -192,6 +196,7 @@ def _make_step(step: RunStep, now: float, coder: Coder | None) -> Step:
         outcome=_make_outcome(step, coder),
         started_at=to_datetime(started_at),
         ended_at=None if step.ended_at is None else to_datetime(step.ended_at),
+        is_local=bool(step.attempts) and step.attempts[-1].is_local,
     )
 
 

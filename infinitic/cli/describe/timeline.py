@@ -228,6 +228,8 @@ def _name_step(step: RunStep) -> str:
     elif step.kind != "task":
         name = f"{step.kind} {step.name}"
     attempts = len(step.attempts)
+    if attempts and step.attempts[-1].is_local:
+        name = f"{name}, local"
     return f"{name}, {attempts} attempts" if attempts > 1 else name
 
 

@@ -6,6 +6,7 @@ instance over tells them again, with the same ids. `render_events` makes the mes
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -99,15 +100,17 @@ def render_events(
         encoded.append(encode_event(f"{head.id}/{head.sequence}/{count}", source, type, head.id, time, data))
         count += 1
     by_service: dict[str, list[bytes]] = {}
-    for request, effect in _find_sent(outbox, segments):
+    told = [(*each, tell.run) for each in _find_local(segments.get(head.sequence, ()))]
+    told += [(*each, head.run) for each in _find_sent(outbox, segments)]
+    for request, effect, run in told:
         data = EventData(
             workflow_name=head.name,
             workflow_id=head.id,
             workflow_version=head.version,
-            run=head.run,
+            run=run,
             service_name=request.service,
             task_name=request.task,
-            task_id=ids.task_id(head.id, head.run, request.position),
+            task_id=ids.task_id(head.id, run, request.position),
             retry_sequence=effect.retry_sequence,
             retry_index=effect.retry_index,
             tags=request.tags,
@@ -135,6 +138,19 @@ def _send(topic: Topic, head: WorkflowHead, encoded: list[bytes], longest: int) 
         Outgoing(topic, Message(f"{head.id}/{head.sequence}/events/{number}", None, body))
         for number, body in enumerate(join_pieces(encoded, longest))
     ]
+
+
+def _find_local(happened: Sequence[Event]) -> Iterator[tuple[ScheduleTask, SendTask]]:
+    """Find the attempts that ran inside a transition: nothing of its outbox tells of them."""
+    requests: dict[int, ScheduleTask] = {}
+    failed = Counter[int]()
+    for event in happened:
+        if type(event) is ScheduleTask:
+            requests[event.position] = event
+        elif isinstance(event, events.TaskResult | events.TaskError | events.AttemptError) and event.local:
+            position = event.position
+            yield requests[position], SendTask(position, 0, retry_index=failed[position])
+            failed[position] += 1
 
 
 def _find_sent(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.workflow import is_runnable
-from infinitic.errors import NonDeterminismError, WorkflowCodeError
+from infinitic.errors import InfiniticError, NonDeterminismError, WorkflowCodeError
 from infinitic.limits import Limits, compute_body_limit
 from infinitic.messages.events import Event
 from infinitic.replay.stops import TooMuchTogether
@@ -41,6 +41,10 @@ from infinitic.storage import DamagedState, Storage, StorageCapabilities
 from infinitic.transport import Capabilities, Delivery, Transport
 
 _NO_SEGMENTS: Mapping[int, Sequence[Event]] = {}
+
+
+class OutdatedInstance(InfiniticError):
+    """What memory holds of an instance is older than what is stored."""
 
 
 class _Bounds(NamedTuple):
@@ -167,7 +171,8 @@ class Deciding:
                                     fits = full.fits
                                     draft = await self._revive_and_activate(instance, draft, spec, now, limits, fits)
                             activated = draft.fault is None
-                            if activated and self._local.runners:
+                            if activated and self._local.runners and self._local.is_wanted(lane, inputs, draft, spec):
+                                await self._check_current(received)
                                 grown = self._local.begin(received, inputs, draft, spec, limits)
                                 if grown is None:
                                     continue
@@ -198,6 +203,9 @@ class Deciding:
                 instance.discard_live()
                 await self._repairs.wait(lane, instance, damage)
                 self._instances.release(instance)
+            except OutdatedInstance:
+                # What is held in memory is of no use. It is loaded again at once.
+                instance.discard_live()
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._instances.release(instance)
                 if not self._local.retreat(lane, error):
@@ -206,6 +214,22 @@ class Deciding:
                 decided.append(step)
                 size += step.bytes + instance.bytes - before
         return decided
+
+    async def _check_current(self, received: ReceivedStep) -> None:
+        """Make sure that an instance from memory is as it is stored, before local tasks run for it.
+
+        The commit would find that out too late: they would have run for what never happened.
+
+        Raises:
+            OutdatedInstance: another worker has changed it. It is loaded again at once.
+            StorageError: it cannot be looked up.
+        """
+        instance = received.instance
+        if received.current_for:
+            return
+        stored = (await self._states.load([instance.key])).get(instance.key)
+        if (None if stored is None else stored.version) != instance.version:
+            raise OutdatedInstance(f"{instance.key} was changed by another worker")
 
     def _find_spec(self, draft: Draft) -> WorkflowSpec | None:
         """The code that the stimuli are handed to; None if it is on another worker."""

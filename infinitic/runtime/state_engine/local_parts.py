@@ -5,12 +5,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from infinitic.engines import positions
-from infinitic.engines.effects import CancelSent, SendTask
+from infinitic.engines.effects import CancelSent, Effect, SendRemote, SendTask
 from infinitic.engines.state import OpenBlock, WorkflowHead
 from infinitic.messages import engine as inputs
 from infinitic.messages.events import AttemptError, Event, TaskError, TaskResult
 from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.state_engine.lane_attempts import BegunAttempt, OpenStep
+from infinitic.runtime.state_engine.lane_attempts import BegunAttempt, LaneAttempts, OpenStep
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 
 
@@ -54,23 +54,50 @@ def mark_local(event: Event) -> Event:
     return event
 
 
-def stop_cancelled(step: OpenStep, effect: CancelSent) -> CancelSent | None:
-    """Stop what runs here of what the code has cancelled. Returns what others have to stop."""
-    running = {entry.effect.position: entry for entry in step.running}
-    if not running:
-        return effect
+def stop_cancelled(
+    under_way: LaneAttempts, step: OpenStep, effect: CancelSent, effects: list[Effect]
+) -> CancelSent | None:
+    """Stop what the code has cancelled of what it has asked for in this very step.
+
+    What runs is stopped, and what was to be sent is not.
+
+    Args:
+        under_way: what was begun for the lane.
+        step: the step.
+        effect: what the code has cancelled.
+        effects: those of the step so far. What need not be sent is removed.
+
+    Returns:
+        What others have to stop; None: nothing.
+    """
+    sequence = take_back(step.draft.head, step.received).sequence + 1
     blocks: list[OpenBlock] = []
+    gone = set[int]()
     for block in effect.blocks:
-        meant = list(positions.list_positions(block))
-        left = [position for position in meant if position not in running]
-        for position in meant:
-            if position in running:
-                step.running.remove(running[position])
-                running[position].attempt.stop()
-        if len(left) == len(meant):
+        if block.later is None and block.sequence != sequence:
             blocks.append(block)
-        elif left:
-            blocks.append(positions.open_block(block.sequence, left))
+            continue
+        meant = list(positions.list_requests((block,)))
+        gone |= {position for position, asked in meant if asked == sequence}
+        left: dict[int, list[int]] = {}
+        for position, asked in meant:
+            if asked != sequence:
+                left.setdefault(asked, []).append(position)
+        blocks += [positions.open_block(asked, found) for asked, found in left.items()]
+    if gone:
+        for entry in [entry for entry in step.running if entry.effect.position in gone]:
+            step.running.remove(entry)
+            entry.attempt.stop()
+        for entry in under_way.entries.values():
+            if entry.effect.position in gone and entry.attempt in under_way.adopted:
+                under_way.adopted.remove(entry.attempt)
+                entry.attempt.stop()
+        step.rest[:] = [each for each in step.rest if each.position not in gone]
+        effects[:] = [
+            each
+            for each in effects
+            if not (isinstance(each, SendTask | SendRemote) and each.position in gone and each.request == sequence)
+        ]
     if not blocks and not effect.waiting:
         return None
     return replace(effect, blocks=tuple(blocks))

@@ -56,6 +56,9 @@ QUEUE_SECONDS = 0.1
 MOST_BYTES = 256 * 1024
 """Bytes of reports that a step takes in. What is above goes by message."""
 
+FRESH_SECONDS = 60.0
+"""A start that is not older is none of an instance that was purged."""
+
 SUSPECTED_POSITIONS = 64
 """How many positions go by message after inputs that were delivered before."""
 
@@ -121,8 +124,6 @@ class LocalTasks:
         """
         lane, stored = received.lane, received.instance.head
         under_way = lane.under_way
-        if under_way is None and not self._is_any_local(draft, len(taken.draft.outbox)):
-            return draft
         ran, head = taken.draft.head, draft.head
         assert head is not None
         assert ran is not None
@@ -145,7 +146,7 @@ class LocalTasks:
             len(taken.draft.outbox),
             [],
             [],
-            is_cut=bool(head.pending),
+            is_cut=bool(head.pending) or self._may_be_repeat(taken, spec, now),
         )
         if ran.run != head.run:
             # The next run begins with the next step.
@@ -230,6 +231,32 @@ class LocalTasks:
         for runner, attempts in fed.items():
             await runner.tell_reports(attempts)
 
+    def is_wanted(self, lane: Lane, taken: TakenInputs, draft: Draft, spec: WorkflowSpec) -> bool:
+        """Whether an activation has asked for something that may run here.
+
+        Args:
+            lane: the lane.
+            taken: what was taken.
+            draft: what came of it, with the first activation.
+            spec: the code.
+        """
+        if lane.under_way is not None:
+            return True
+        if not self._is_any_local(draft, len(taken.draft.outbox)):
+            return False
+        return not self._may_be_repeat(taken, spec, self._clock.now())
+
+    def _may_be_repeat(self, taken: TakenInputs, spec: WorkflowSpec, now: float) -> bool:
+        """Whether only the commit finds out that one of the inputs was taken before.
+
+        What the code asks for then is not part of the history, and must not run.
+        """
+        if taken.deduplication_ids:
+            return True
+        kept = max(spec.retention if self._retention is None else self._retention, FRESH_SECONDS)
+        # An older start may be that of an instance which was purged.
+        return any(type(message) is inputs.Start and now - message.made_at > kept for _, message in taken.decoded)
+
     def _is_any_local(self, draft: Draft, first: int) -> bool:
         wanted = {effect.position for effect in draft.outbox[first:] if type(effect) is SendTask}
         if not wanted:
@@ -268,7 +295,7 @@ class LocalTasks:
                 if sent is not None:
                     effects.append(sent)
             elif type(effect) is CancelSent:
-                left = stop_cancelled(step, effect)
+                left = stop_cancelled(under_way, step, effect, effects)
                 if left is not None:
                     effects.append(left)
             else:

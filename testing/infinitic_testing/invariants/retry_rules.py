@@ -16,7 +16,8 @@ ROUNDING = 1e-6
 def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
     """An attempt is sent only when its delay is over, and the delay is the one that was asked."""
     before: Sequence[Retry] = () if step.instance is None else step.instance.head.retries
-    at = step.change.at
+    # A step with local tasks is written some time after its inputs were taken.
+    at = min([step.change.at, *(event.at for event in step.events if isinstance(event, events.Activated))])
     known = {(retry.position, retry.retry_sequence, retry.retry_index): retry.due for retry in before}
     local = {event.position: event for event in step.events if isinstance(event, events.AttemptError) and event.local}
     for retry in step.head.retries:
