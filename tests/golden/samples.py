@@ -147,7 +147,7 @@ COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
 EVENTS.append(commands.CallRemote(11, "Invoice", "i-1", "pay", Raw(b"[2]"), patient=True))
 EVENTS.append(commands.SignalRemote(12, "Invoice", "i-1", "paid", Raw(b"true"), patient=True))
-LOCAL = [
+LOCAL: list[events.Event] = [
     events.TaskResult(0, Raw(b"2"), EXECUTION, local=True),
     events.TaskError(0, FAILURE, EXECUTION, local=True),
     events.AttemptError(0, FAILURE, {}, EXECUTION, 3.5, local=True),
