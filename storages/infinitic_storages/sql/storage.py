@@ -170,6 +170,20 @@ class SqlStorage(Storage):
             # values.
             del future
 
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        """Write changes that were checked, see `StateStorage.commit`."""
+        return await self.run(self._database.commit, writes=True, changes=changes)
+
+    async def update_tags(self, changes: Sequence[TagChange]) -> None:
+        """Write changes of tags that were checked, see `TagStorage.update`."""
+        window = self.capabilities.deduplication_window
+        await self.run(lambda call: self._database.tags.update(call, changes, window), writes=True)
+
+    async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        """Claim a custom id. The arguments were checked, see `TagStorage.claim`."""
+        window = self.capabilities.deduplication_window
+        return await self.run(lambda call: self._database.tags.claim(call, key, id, version, at, window), writes=True)
+
     @classmethod
     def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: DatabaseCall) -> None:
         """Give a call up. If its thread has not begun, it never will.
@@ -220,7 +234,7 @@ class _SqlStates(StateStorage):
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         storage = self._storage
         check_changes(changes, storage.capabilities.max_value)
-        return await storage.run(storage.database.commit, writes=True, changes=changes)
+        return await storage.commit(changes)
 
     async def find(self, query: Query) -> Page:
         storage = self._storage
@@ -247,8 +261,7 @@ class _SqlTags(TagStorage):
 
     async def update(self, changes: Sequence[TagChange]) -> None:
         check_tag_changes(changes)
-        storage, window = self._storage, self._storage.capabilities.deduplication_window
-        await storage.run(lambda call: storage.database.tags.update(call, changes, window), writes=True)
+        await self._storage.update_tags(changes)
 
     async def members(
         self, key: TagKey, *, until: float | None = None, after: str = "", limit: int = 1000
@@ -264,10 +277,7 @@ class _SqlTags(TagStorage):
 
     async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
         check_claim(key, id, version, at)
-        storage, window = self._storage, self._storage.capabilities.deduplication_window
-        return await storage.run(
-            lambda call: storage.database.tags.claim(call, key, id, version, at, window), writes=True
-        )
+        return await self._storage.claim(key, id, version, at)
 
     async def purge(self, now: float, limit: int = 1000) -> int:
         check_purge(now, limit)

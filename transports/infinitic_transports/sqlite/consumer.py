@@ -129,6 +129,17 @@ class SqliteConsumer(Consumer):
             self._writer.post(partial(acknowledge, consumer=self.number, marks=marks))
             self._look_if_waiting()
 
+    def find_marks(self, deliveries: Iterable[Delivery]) -> list[Mark]:
+        """Find what the deliveries that are in hand are known by in the file."""
+        in_hand = self._in_hand
+        return [in_hand[each] for each in dict.fromkeys(deliveries) if each in in_hand]
+
+    def drop(self, deliveries: Iterable[Delivery]) -> None:
+        """Have deliveries in hand no longer: the file says that they are acknowledged."""
+        for each in deliveries:
+            self._in_hand.pop(each, None)
+        self._look_if_waiting()
+
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
         self._check_open()
         mark = self._in_hand.pop(delivery, None)

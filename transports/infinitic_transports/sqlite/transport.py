@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosis
 from infinitic.errors import UsageError
+from infinitic.shared_commit import SharedCommit
+from infinitic.storage import Storage
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import (
     Capabilities,
@@ -30,7 +32,8 @@ from infinitic_transports.sqlite.diagnosis import diagnose
 from infinitic_transports.sqlite.opening import read_file
 from infinitic_transports.sqlite.peers import Peers
 from infinitic_transports.sqlite.putting import encode_messages, publish, slice_messages
-from infinitic_transports.sqlite.settings import SqliteTransportSettings
+from infinitic_transports.sqlite.settings import SqliteTransportSettings, Waiting
+from infinitic_transports.sqlite.shared import KeepsStatesInFile, SqliteCommit, WritesForStorage, is_same_file
 from infinitic_transports.sqlite.turn import Turn
 from infinitic_transports.sqlite.writer import FileWriter
 
@@ -144,6 +147,20 @@ class SqliteTransport(Transport):
                 consumer.leave()
             raise
         return made[0]
+
+    def share_commit(self, storage: Storage, /) -> SharedCommit | None:
+        """Return the commit that it shares with a storage in the same file.
+
+        From then on the storage writes by this connection, too. A storage that waits for the disk
+        shares none with a transport that does not.
+        """
+        if not isinstance(storage, KeepsStatesInFile) or not is_same_file(self._writer.path, storage.path):
+            return None
+        if storage.capabilities.durable and self._settings.synchronous is not Waiting.FULL:
+            return None
+        host = WritesForStorage(self._writer, self._peers.join)
+        storage.write_by(host)
+        return SqliteCommit(host, storage, self.capabilities.max_payload)
 
     async def stats(self, topic: Topic) -> TopicStats:
         """Count messages and consumers, see `Transport.stats`. A missing file is not made."""

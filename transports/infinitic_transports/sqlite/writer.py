@@ -144,6 +144,12 @@ class FileWriter:
                 raise UsageError("A SqliteTransport belongs to the event loop that first used it: make another one")
             self._loop = loop
 
+    def is_usable(self) -> bool:
+        """True if it may be used here: it is open, and belongs to this process and this loop."""
+        if self._closed or self._pid != os.getpid():
+            return False
+        return self._loop is None or self._loop is asyncio.get_running_loop()
+
     async def open(self) -> None:
         """Open the file, and make or migrate the tables. Idempotent.
 

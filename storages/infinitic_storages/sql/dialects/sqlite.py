@@ -155,6 +155,18 @@ class SqliteDatabase(SqlDatabase):
         return facts
 
     def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
+        self.write_rows(driver, plan)
+        call.sent = True
+        driver.commit()
+
+    @staticmethod
+    def write_rows(driver: Any, plan: Plan) -> None:
+        """Write a plan, in a transaction.
+
+        Args:
+            driver: the connection of the driver.
+            plan: what is written.
+        """
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         driver.executemany(
@@ -177,8 +189,6 @@ class SqliteDatabase(SqlDatabase):
         driver.executemany(
             "UPDATE infinitic_states SET published = 1 WHERE key = ?", [(key,) for key in plan.published]
         )
-        call.sent = True
-        driver.commit()
 
     def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
         values = {
