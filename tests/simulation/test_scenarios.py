@@ -49,6 +49,12 @@ def list_impatient(width: int) -> list[str]:
 
 OUTCOMES: dict[str, object] = {
     "one_by_one": 10,
+    "local_and_ordinary": [35] * 4,
+    "local_failures": [[1, 2, "LookupError: no 3", 2, 4]] * 3,
+    "local_limits": [["late", "1"], ["late", "1"], 150],
+    "local_races": [10, 0],
+    "local_signals": [66] * 3,
+    "local_cancelled": ["canceled"] * 3,
     "long_loop": sum(range(300)),
     "crowd": [sum(range(steps)) for steps in range(1, 25)],
     "wide": [2 * (2 * each + 1) for each in reversed(range(20))],

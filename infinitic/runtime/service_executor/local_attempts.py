@@ -193,8 +193,9 @@ class LocalAttempts:
         work.notify = None
         if work.is_cancelled or work.is_unrun or work.is_adopted:
             return
-        if work.attempt in in_hand.works:
-            # An older message has brought it here, too.
+        if work.attempt in in_hand.works or in_hand.remembered.is_done(work.attempt):
+            # An older message has brought it here, too. Or another worker has gone on with the
+            # instance, and has cancelled it, before this one heard of its own commit.
             self.stop(work)
             return
         message = work.message

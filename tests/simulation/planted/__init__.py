@@ -34,6 +34,7 @@ MODULES = (
     "events",
     "heartbeats",
     "whole_steps",
+    "local",
 )
 """The modules of this package that have bugs."""
 

@@ -25,6 +25,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "batches": ("batches",),
     "events": ("events",),
     "heartbeats": ("heartbeats",),
+    "local tasks": ("local",),
 }
 """For the places of bugs: the modules with the scenarios of this area."""
 

@@ -45,6 +45,7 @@ MODULES = (
     "batches",
     "events",
     "heartbeats",
+    "local",
     "everyday",
 )
 """The modules of this package that have scenarios."""
