@@ -72,13 +72,6 @@ class Sender:
         else:
             callback(pulsar.Result.Ok, sent)
 
-    def flush_async(self, callback: Answer) -> None:
-        asyncio.get_running_loop().create_task(self._flush(callback))
-
-    async def _flush(self, callback: Answer) -> None:
-        await self._inner.flush()
-        callback(pulsar.Result.Ok)
-
     def close_async(self, callback: Answer) -> None:
         asyncio.get_running_loop().create_task(self._close(callback))
 
@@ -92,10 +85,6 @@ class CallbackSender(Sender):
 
     def send_async(self, message: dict[str, Any], callback: Answer) -> None:
         self._inner.send_async(callback=callback, **message)
-
-    async def _flush(self, callback: Answer) -> None:
-        await asyncio.to_thread(self._inner.flush)
-        callback(pulsar.Result.Ok)
 
     async def _close(self, callback: Answer) -> None:
         await asyncio.to_thread(self._inner.close)

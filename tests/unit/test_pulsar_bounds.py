@@ -86,11 +86,6 @@ class Library:
         self.where = "here"
         self.under_way: list[tuple[int, Callable[..., None]]] = []
         self.sent: list[int] = []
-        self.flushed: list[int] = []
-
-    def flush_async(self, answer: Callable[..., None]) -> None:
-        self.flushed.append(len(self.sent))
-        answer("Ok")
 
     def send_async(self, message: int, answer: Callable[..., None]) -> None:
         self.sent.append(message)
@@ -111,7 +106,7 @@ class Library:
 def test_what_is_under_way_is_bounded_in_number_and_in_bytes_and_keeps_its_order() -> None:
     async def test() -> None:
         library = Library()
-        producer = Producer(cast(Any, library), cast(PulsarClient, library), "topic", 10, 100, batching=True)
+        producer = Producer(cast(Any, library), cast(PulsarClient, library), "topic", 10, 100)
         sizes = [30, 30, 30, 30, 300, 1, *[2] * 20]
         sending = asyncio.create_task(producer.send(list(range(len(sizes))), sizes))
         while not sending.done():
@@ -123,24 +118,6 @@ def test_what_is_under_way_is_bounded_in_number_and_in_bytes_and_keeps_its_order
         await sending
         assert library.sent == list(range(len(sizes)))
         assert not producer.busy
-
-    asyncio.run(asyncio.wait_for(test(), 10))
-
-
-@pytest.mark.parametrize(("batching", "flushed"), [(True, [1, 6]), (False, [])])
-def test_only_what_finds_nothing_under_way_waits_for_no_batch(batching: bool, flushed: list[int]) -> None:
-    async def test() -> None:
-        library = Library()
-        producer = Producer(cast(Any, library), cast(PulsarClient, library), "topic", 10, 100, batching=batching)
-        sending = [asyncio.create_task(producer.send([0] * count, [1] * count)) for count in (1, 2, 1)]
-        await asyncio.sleep(0)
-        library.accept()
-        await asyncio.gather(*sending)
-        sending = [asyncio.create_task(producer.send([0, 0], [1, 1]))]
-        await asyncio.sleep(0)
-        library.accept()
-        await asyncio.gather(*sending)
-        assert library.flushed == flushed
 
     asyncio.run(asyncio.wait_for(test(), 10))
 

@@ -48,7 +48,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "redelivery_count",
     ),
     "MessageId": ("entry_id", "ledger_id", "serialize"),
-    "Producer": ("close_async", "flush_async", "is_connected", "send_async"),
+    "Producer": ("close_async", "is_connected", "send_async"),
     "Reader": ("close_async", "is_connected", "read_next_async"),
     "Result": ("Ok",),
 }

@@ -1,8 +1,4 @@
-"""Sends. All messages of a publish are under way together; one future waits for the last answer.
-
-The library collects messages into batches, and sends a batch when its delay is over. That pays
-while others are under way. When nothing is, it would only cost time: then the batch goes at once.
-"""
+"""Sends. All messages of a publish are under way together; one future waits for the last answer."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import count
 
-from infinitic_transports.pulsar.client import PulsarClient, RawProducer, Result, call_async, ignore, run_on_loop
+from infinitic_transports.pulsar.client import PulsarClient, RawProducer, Result, call_async, run_on_loop
 from infinitic_transports.pulsar.errors import make_error
 
 
@@ -61,11 +57,9 @@ class Producer:
         name: the topic, for errors.
         limit: messages that may be under way.
         limit_bytes: bytes that they may have. One message may have more.
-        batching: whether the library puts messages together in batches.
     """
 
     __slots__ = (
-        "_batching",
         "_bytes",
         "_idle",
         "_limit",
@@ -79,11 +73,8 @@ class Producer:
         "used",
     )
 
-    def __init__(
-        self, raw: RawProducer, client: PulsarClient, name: str, limit: int, limit_bytes: int, *, batching: bool
-    ) -> None:
+    def __init__(self, raw: RawProducer, client: PulsarClient, name: str, limit: int, limit_bytes: int) -> None:
         self._raw = raw
-        self._batching = batching
         self._name = name
         self._where = client.where
         self._limit = limit
@@ -140,15 +131,11 @@ class Producer:
 
     def _issue(self, batch: Sequence[object], total: int, loop: asyncio.AbstractEventLoop) -> _Burst:
         burst = _Burst(self, len(batch), total, loop)
-        was_idle = not self._under_way
         self._under_way += len(batch)
         self._bytes += total
         send, answer = self._raw.send_async, burst.answer
         for message in batch:
             send(message, answer)
-        if was_idle and self._batching:
-            # The answers tell what became of the messages.
-            self._raw.flush_async(ignore)
         return burst
 
     async def _wait_for_room(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -41,7 +41,6 @@ class Producers:
         self._names = names
         self._idle = options.idle_seconds
         self._timeout = options.send_timeout_seconds
-        self._batching = options.batching
         self._limit = max(1, options.max_pending_messages - 50)
         self._limit_bytes = options.max_pending_bytes
         self._producers: dict[str, Producer] = {}
@@ -107,11 +106,10 @@ class Producers:
         ephemeral = topic.subscription is None
         if ephemeral:
             await self._check(topic)
-        name = self._names.full(topic)
-        batching = self._batching and (topic.ordering is Ordering.KEYED or ephemeral)
+        name, batching = self._names.full(topic), topic.ordering is Ordering.KEYED or ephemeral
         timeout = min(self._timeout, _EPHEMERAL_TIMEOUT) if ephemeral else self._timeout
         raw = await self._client.producer(name, batching=batching, timeout=timeout)
-        return Producer(raw, self._client, topic.name, self._limit, self._limit_bytes, batching=batching)
+        return Producer(raw, self._client, topic.name, self._limit, self._limit_bytes)
 
     async def _check(self, topic: Topic) -> None:
         if await self._admin.list_subscriptions(topic) is None:

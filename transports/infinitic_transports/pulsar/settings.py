@@ -162,9 +162,7 @@ class ProducerOptions(Settings):
     batching_max_messages: int = Field(default=1000, ge=1, description="Messages of one batch, at most")
     batching_max_size_bytes: int = Field(default=131_072, ge=1, description="Bytes of one batch, at most")
     batching_max_publish_delay_ms: int = Field(
-        default=1,
-        ge=1,
-        description="Milliseconds to wait until a batch is full; a batch goes at once if nothing is under way",
+        default=1, ge=1, description="Milliseconds to wait until a batch is full"
     )
     max_pending_messages: int = Field(
         default=1000, ge=2, description="Messages of a topic that are sent and not accepted yet, at most"
