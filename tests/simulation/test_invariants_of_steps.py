@@ -154,6 +154,11 @@ def settle_twice(tape: Tape) -> Tape:
     return rewrite(tape, find(tape, has_event(events.TaskResult)), happened=double(events.TaskResult))
 
 
+def settle_as_local_by_a_message(tape: Tape) -> Tape:
+    change = alter(events.TaskResult, local=True)
+    return rewrite(tape, find(tape, has_event(events.TaskResult)), happened=change)
+
+
 def settle_a_child_twice(tape: Tape) -> Tape:
     return rewrite(tape, find(tape, has_event(events.RemoteResult)), happened=double(events.RemoteResult))
 
@@ -365,6 +370,7 @@ BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
     ("method-once", "sequential", end_what_never_began),
     ("delegated-once", "sequential", delegate_what_nobody_reported),
     ("result-once", "sequential", settle_twice),
+    ("local-in-step", "sequential", settle_as_local_by_a_message),
     ("result-once", "family", settle_a_child_twice),
     ("input-known", "family", record_another_result_of_a_child),
     ("input-known", "family", record_a_failure_that_no_child_has),

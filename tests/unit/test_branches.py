@@ -29,7 +29,7 @@ def test_every_case_of_the_engines_is_a_branch_but_those_that_cannot_happen() ->
         "workflow.render.render: ArmWake",
         "workflow.take: Signal",
         "workflow.take._take_closed: Wait",
-        "runtime.state_engine.committing.commit: Lost",
+        "runtime.state_engine.committing.sort_out: Lost",
         "replay.instance._apply: TimerFired",
     } <= names
     # These end in `assert_never`.
