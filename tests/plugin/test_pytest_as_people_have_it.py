@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.thorough import choose_cases
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SETTINGS = {
@@ -64,13 +66,13 @@ def count_tests(source: str) -> int:
     return len(re.findall(r"def test_", source)) + len(re.findall(r"parametrize\(", source))
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", choose_cases(SETTINGS, ["alone", "with pytest-asyncio, auto"]))
 def test_every_shape(setting: str, tmp_path: Path) -> None:
     source = (HERE / "shapes.py").read_text()
     run_pytest(tmp_path, [source], SETTINGS[setting], passed=count_tests(source))
 
 
-@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("mark", choose_cases(MARKS, ["asyncio"]))
 def test_every_shape_that_another_plugin_owns(mark: str, tmp_path: Path) -> None:
     source = (HERE / "shapes.py").read_text()
     marked = re.sub(
@@ -84,13 +86,13 @@ def test_every_shape_that_another_plugin_owns(mark: str, tmp_path: Path) -> None
     run_pytest(tmp_path, [marked], [], passed=count_tests(source))
 
 
-@pytest.mark.parametrize("mode", ["strict", "auto"])
+@pytest.mark.parametrize("mode", choose_cases(["strict", "auto"], ["strict"]))
 def test_beside_pytest_asyncio(mode: str, tmp_path: Path) -> None:
     source = (HERE / "shapes_asyncio.py").read_text()
     run_pytest(tmp_path, [source], ["-o", f"asyncio_mode={mode}"], passed=count_tests(source))
 
 
-@pytest.mark.parametrize("mode", ["strict", "auto"])
+@pytest.mark.parametrize("mode", choose_cases(["strict", "auto"], ["auto"]))
 def test_beside_anyio(mode: str, tmp_path: Path) -> None:
     source = (HERE / "shapes_anyio.py").read_text()
     run_pytest(tmp_path, [source], ["-p", "no:asyncio", "-o", f"anyio_mode={mode}"], passed=count_tests(source))

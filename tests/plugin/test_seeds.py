@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugin.test_pytest_as_people_have_it import run_pytest
+from tests.thorough import choose_cases
 
 PLAIN = 'faults="none", profile="fifo"'
 """Runs that differ in their seed alone."""
@@ -130,7 +131,7 @@ async def test_skipped(sim):
 """
 
 
-@pytest.mark.parametrize("options", [["-p", "no:asyncio"], [], ["-o", "asyncio_mode=auto"]])
+@pytest.mark.parametrize("options", choose_cases([["-p", "no:asyncio"], [], ["-o", "asyncio_mode=auto"]], [[]]))
 def test_each_seed_has_fresh_fixtures(options: list[str], tmp_path: Path) -> None:
     output = run_pytest(tmp_path, [PASSING], options)
     assert re.search(r"= 14 passed, 1 skipped in", output), output
