@@ -10,7 +10,7 @@ from tests.thorough import count_seeds
 
 SCENARIOS = find_functions("tests.simulation.scenarios")
 
-SEEDS = count_seeds(usual=2, thorough=5)
+SEEDS = count_seeds(usual=1, thorough=5)
 """How many seeds of each scenario."""
 
 SEEDS_OF_LONG_ONES = 1

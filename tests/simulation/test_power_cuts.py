@@ -1,7 +1,7 @@
 """S11, S12, F6: cut the power of a worker at every single operation. The outcome is the same.
 
 Each test loops over all cut points of one case, in one flavour and one constellation of workers.
-The examples are longer, so most runs of the tests try only one operation in three.
+Most runs of the tests try only one operation in three.
 
 A cut after an operation and a cut before the next one are the same for a worker that is dead then:
 nothing outside has changed in between. Only a worker that goes on later knows the difference.
@@ -29,14 +29,14 @@ FLAVOURS = [
 """Constellations, and whether the operation at the cut takes effect."""
 
 ONE_IN = 1 if IS_THOROUGH else 3
-"""One in so many operations of an example is tried."""
+"""One in so many operations is tried."""
 
 
-def cut_everywhere(case: Case, who: Constellation, *, after: bool, one_in: int = 1) -> None:
-    """Run a case uncut to learn its operations and its outcome. Then cut at one in so many."""
+def cut_everywhere(case: Case, who: Constellation, *, after: bool) -> None:
+    """Run a case uncut to learn its operations and its outcome. Then cut at one in `ONE_IN`."""
     uncut = Fence()
     expected = run(play(case, who, uncut))
-    for at in islice(cut_points(uncut), one_in // 2, None, one_in):
+    for at in islice(cut_points(uncut), ONE_IN // 2, None, ONE_IN):
         fence = Fence(at, after=after)
         try:
             outcome = run(play(case, who, fence))
@@ -55,12 +55,12 @@ def test_a_power_cut_at_any_operation_changes_nothing(case: Case, constellation:
 
 @pytest.mark.parametrize("case", STEADY_EXAMPLES, ids=lambda case: case.name)
 def test_a_power_cut_in_an_example_changes_nothing(case: Case) -> None:
-    cut_everywhere(case, REPLACED, after=True, one_in=ONE_IN)
+    cut_everywhere(case, REPLACED, after=True)
 
 
 @pytest.mark.parametrize("case", STEADY_EXAMPLES, ids=lambda case: case.name)
 def test_one_of_two_workers_dies_in_an_example(case: Case) -> None:
-    cut_everywhere(case, TWO, after=True, one_in=ONE_IN)
+    cut_everywhere(case, TWO, after=True)
 
 
 @pytest.mark.parametrize("case", [*CASES, CROWD], ids=lambda case: case.name)
