@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, null, or_, select, update
@@ -26,6 +26,9 @@ _CHUNK = 1000
 
 _GONE = "it is missing"
 
+LoadedRow = tuple[bytes, int, bytes | None, int, bool]
+"""A row of `load`: see `make_stored`."""
+
 _Position = tuple[float, str, str]
 """The place of an entry in the order of `find`: start, name, id."""
 
@@ -34,7 +37,7 @@ def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> di
     states = tables.states.c
     asked = {each: key for key in keys if (each := encode_key(key)) is not None}
     encoded = list(asked)
-    found: dict[StateKey, Stored] = {}
+    rows: list[LoadedRow] = []
     for start in range(0, len(encoded), _CHUNK):
         statement = select(states.key, states.version, states.head, states.sequence, states.published).where(
             states.key.in_(encoded[start : start + _CHUNK]),
@@ -42,8 +45,22 @@ def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> di
             or_(states.head.is_not(None), states.started_at.is_not(None)),
         )
         for key, version, head, sequence, published in connection.execute(statement):
-            value, damage = (bytes(head), "") if head is not None else (b"", _GONE)
-            found[asked[bytes(key)]] = Stored(version, value, sequence, bool(published), damage)
+            rows.append((key, version, head, sequence, published))
+    return make_stored(asked, rows)
+
+
+def make_stored(asked: Mapping[bytes, StateKey], rows: Iterable[LoadedRow]) -> dict[StateKey, Stored]:
+    """Make states of rows.
+
+    Args:
+        asked: the keys that were asked for, by their encoding.
+        rows: key, version, head, sequence, and whether the outbox is published. A row without a
+            head is damaged.
+    """
+    found: dict[StateKey, Stored] = {}
+    for key, version, head, sequence, published in rows:
+        value, damage = (bytes(head), "") if head is not None else (b"", _GONE)
+        found[asked[bytes(key)]] = Stored(version, value, sequence, bool(published), damage)
     return found
 
 

@@ -103,6 +103,7 @@ def test_what_waiting_mends(shared: Place, name: str, monkeypatch: pytest.Monkey
     async def run() -> None:
         async with shared.sql(pool_size=1, deadline_seconds=5) as storage:
             await storage.prepare()
+            monkeypatch.setattr(storage.database, "writes_at_once", False)
             look = storage.database.look
             for number, error in enumerate(errors(shared.kind, STALE if stale else PASSING)):
                 drivers: list[Any] = []
@@ -125,6 +126,7 @@ def test_what_does_not_pass(shared: Place, name: str, monkeypatch: pytest.Monkey
     async def run() -> None:
         async with shared.sql(pool_size=1, deadline_seconds=0.3) as storage:
             await storage.prepare()
+            monkeypatch.setattr(storage.database, "writes_at_once", False)
             for error in errors(shared.kind, PASSING) + errors(shared.kind, STALE):
 
                 def fail(driver: Any, question: Any, error: Exception = error) -> Any:

@@ -6,10 +6,14 @@ import asyncio
 import socket
 from typing import Any
 
+import psycopg
 import pytest
 
 from infinitic.storage import (
     Change,
+    Duplicate,
+    Lost,
+    Published,
     Segment,
     StateKey,
     StorageConfigurationError,
@@ -148,17 +152,68 @@ def test_connections_that_the_server_closed(shared: Place, name: str, monkeypatc
             cut(storage)
             assert len(await storage.states.load([StateKey(name, "a")])) == 1
 
-            write = storage.database.write
+            # PostgreSQL writes by one statement what is in order.
+            method = "write_at_once" if storage.database.writes_at_once else "write"
+            write = getattr(storage.database, method)
 
-            def lost(driver: Any, plan: Any, call: Any) -> None:
-                write(driver, plan, call)
+            def lost(driver: Any, *given: Any) -> None:
+                write(driver, *given)
                 storage.database.sever(driver)
                 driver.execute("SELECT 1") if hasattr(driver, "execute") else driver.query("SELECT 1")
 
-            monkeypatch.setattr(storage.database, "write", lost)
+            monkeypatch.setattr(storage.database, method, lost)
             with pytest.raises(StorageOutcomeUnknown):
                 await storage.states.commit([Change(StateKey(name, "b"), None, 1, b"", 1.0)])
             assert len(await storage.states.load([StateKey(name, "b")])) == 1
+
+    asyncio.run(run())
+
+
+def test_changes_that_one_statement_leaves_are_decided_by_themselves(
+    shared: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are written stay so. If the others fail, the whole commit is unknown."""
+    if shared.kind != "postgres":
+        pytest.skip("it writes with one statement")
+
+    def change(id: str, version: int, expected: int | None = None) -> Change:
+        return Change(StateKey(name, id), expected, version, b"head", 1.0, deduplication_ids=("d",))
+
+    async def run() -> None:
+        async with shared.sql(pool_size=1, deadline_seconds=5) as storage:
+            await storage.prepare()
+            states, database = storage.states, storage.database
+            look, asked = database.look, list[int]()
+
+            def fail_once(driver: Any, question: Any) -> Any:
+                asked.append(len(question.changes))
+                if len(asked) == 1:
+                    raise psycopg.errors.DeadlockDetected
+                return look(driver, question)
+
+            monkeypatch.setattr(database, "look", fail_once)
+            assert await states.commit([change(each, 1) for each in "abe"]) == [Written(1)] * 3
+            assert not asked
+            several: list[Change | Published] = [
+                change("b", 2, 7),
+                change("c", 1),
+                change("a", 2, 1),
+                Published(StateKey(name, "e"), 1),
+            ]
+            assert await states.commit(several) == [Lost(1), Written(1), Duplicate(("d",)), Written(1)]
+            assert asked == [2, 2]
+
+            def fail(driver: Any, question: Any) -> Any:
+                raise psycopg.errors.DiskFull
+
+            monkeypatch.setattr(database, "look", fail)
+            with pytest.raises(StorageUnavailable):
+                await states.commit([change("b", 3, 7)])
+            with pytest.raises(StorageOutcomeUnknown, match="Some changes of a commit were written"):
+                await states.commit([change("d", 1), change("b", 3, 7)])
+            assert set(await states.load([StateKey(name, each) for each in "abcd"])) == {
+                StateKey(name, each) for each in "abcd"
+            }
 
     asyncio.run(run())
 
@@ -176,6 +231,7 @@ def test_a_lock_that_another_holds(shared: Place, name: str, monkeypatch: pytest
             await holder.states.commit([Change(key, None, 1, b"", 1.0)])
             held, release = asyncio.Event(), asyncio.Event()
             loop = asyncio.get_running_loop()
+            monkeypatch.setattr(holder.database, "writes_at_once", False)
             write = holder.database.write
 
             def slow(driver: Any, plan: Any, call: Any) -> None:

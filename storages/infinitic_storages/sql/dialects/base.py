@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from threading import local
 from traceback import clear_frames
@@ -16,8 +16,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from infinitic.clock import Clock, SystemClock
 from infinitic.errors import StorageError
 from infinitic.storage import (
+    Change,
     Outcome,
     Page,
+    Published,
     Query,
     Segment,
     StateKey,
@@ -26,6 +28,7 @@ from infinitic.storage import (
     StorageOutcomeUnknown,
     StorageUnavailable,
     Stored,
+    Written,
 )
 from infinitic_storages.hosts import is_unknown_host
 from infinitic_storages.sql import queries
@@ -61,6 +64,7 @@ class SqlDatabase(ABC):
     """
 
     single_writer = False
+    writes_at_once = False
 
     def __init__(self, engine: Engine, tables: Tables, where: str, clock: Clock | None = None) -> None:
         self.engine = engine
@@ -109,6 +113,20 @@ class SqlDatabase(ABC):
             plan: what is written.
             call: its `sent` is set before the commit can reach the server.
         """
+
+    def write_at_once(self, driver: Any, call: DatabaseCall) -> Set[int]:
+        """Write those of `call.changes` that are in order, without a look before.
+
+        It is called if `writes_at_once` is true.
+
+        Args:
+            driver: the connection of the driver, not in a transaction.
+            call: its `sent` is set before anything can reach the server.
+
+        Returns:
+            The places of those that are written. The others are decided by `look` and `write`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
@@ -204,6 +222,10 @@ class SqlDatabase(ABC):
         """
         try:
             return self._run(call, work)
+        except StorageError as error:
+            if call.written and not isinstance(error, StorageOutcomeUnknown):
+                raise StorageOutcomeUnknown(f"Some changes of a commit were written. The others: {error}") from error
+            raise
         finally:
             call.changes = ()
 
@@ -243,7 +265,7 @@ class SqlDatabase(ABC):
             failure = Failure.UNREACHABLE
         if failure is Failure.LOST and call.sent:
             return StorageOutcomeUnknown(f"A commit got no clear reply. {told}")
-        call.sent = False
+        call.sent = bool(call.written)
         if failure is Failure.NOT_PREPARED:
             return StorageNotPrepared(told)
         if failure is Failure.CONFIGURATION:
@@ -315,9 +337,24 @@ class SqlDatabase(ABC):
 
     def commit(self, call: DatabaseCall) -> list[Outcome]:
         """Write `call.changes`."""
+        changes = call.changes
+        if self.writes_at_once and not call.written:
+            call.written = self.attempt(call, lambda _, driver: self.write_at_once(driver, call), reads=True)
+            # What is left has not been sent. But this call has written some already.
+            call.sent = bool(call.written)
+        written: list[Outcome] = [Written(change.version) for change in changes]
+        if len(call.written) == len(changes):
+            return written
+        rest = [place for place in range(len(changes)) if place not in call.written]
+        for place, outcome in zip(rest, self._commit_in_steps(call, [changes[each] for each in rest]), strict=True):
+            written[place] = outcome
+        return written
+
+    def _commit_in_steps(self, call: DatabaseCall, changes: Sequence[Change | Published]) -> list[Outcome]:
+        """Write changes in two steps: look, then write what the plan says."""
 
         def work(connection: Connection, driver: Any) -> list[Outcome]:
-            question = make_question(call.changes)
+            question = make_question(changes)
             self.begin(connection)
             with self.undo_failed(driver):
                 plan = decide(question, self.look(driver, question))

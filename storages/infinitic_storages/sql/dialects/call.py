@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from threading import Event, Lock
 from typing import Any
@@ -35,6 +35,7 @@ class DatabaseCall:
     Attributes:
         changes: what a commit writes. No closure holds them, and they are dropped when the call
             ends. Otherwise an error that a driver keeps in a cycle would keep them, too.
+        written: places of changes in `changes` that are written already.
         connected: whether it got a connection.
         sent: whether a commit is on its way.
         given_up: whether nobody waits for it now.
@@ -49,6 +50,7 @@ class DatabaseCall:
         self._lock = Lock()
         self._driver: Any = None
         self.changes: Sequence[Change | Published] = ()
+        self.written: Set[int] = frozenset()
         self.connected = False
         self.sent = False
         self.given_up = False

@@ -1,14 +1,16 @@
-"""PostgreSQL through psycopg. A commit is two round trips, both pipelined.
+"""PostgreSQL through psycopg.
 
-Inserts come first. A transaction that locks old rows and then waits for the new row of another one
-would deadlock.
+A commit is one statement, see `postgres_at_once`. What that leaves is two round trips, both
+pipelined. Inserts come first there: a transaction that locks old rows and then waits for the new
+row of another one would deadlock.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import QueuePool
 
+from infinitic.storage import StateKey, Stored
 from infinitic_storages.sql.commit import (
     Facts,
     Plan,
@@ -29,6 +32,7 @@ from infinitic_storages.sql.commit import (
 )
 from infinitic_storages.sql.dialects.base import SqlDatabase
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
+from infinitic_storages.sql.dialects.postgres_at_once import make_statement, make_values
 from infinitic_storages.sql.dialects.postgres_sql import (
     PostgresStatements,
     make_array,
@@ -39,6 +43,8 @@ from infinitic_storages.sql.dialects.postgres_sql import (
     make_segment_arrays,
     register_arrays,
 )
+from infinitic_storages.sql.keys import encode_key
+from infinitic_storages.sql.queries import make_stored
 from infinitic_storages.sql.settings import PostgresSettings
 from infinitic_storages.sql.tables import Tables
 from infinitic_storages.sql.tags import MemberRow, measure_member
@@ -67,6 +73,8 @@ _REFUSALS = (
 class PostgresDatabase(SqlDatabase):
     """One schema of a PostgreSQL database."""
 
+    writes_at_once = True
+
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings
         server = settings.unix_socket or settings.host
@@ -84,6 +92,9 @@ class PostgresDatabase(SqlDatabase):
         self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         quote = engine.dialect.identifier_preparer.format_table
         tables = self.tables
+        self._write_at_once = make_statement(
+            quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids)
+        )
         self._sql = PostgresStatements(
             quote(tables.states),
             quote(tables.segments),
@@ -181,6 +192,16 @@ class PostgresDatabase(SqlDatabase):
         yield
         connection.commit()
 
+    def load(self, call: DatabaseCall, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        # Each new instance is looked for. SQLAlchemy would take longer than the server.
+        asked = {each: key for key in keys if (each := encode_key(key)) is not None}
+
+        def work(_: Connection, driver: Any) -> dict[StateKey, Stored]:
+            values = (make_array("bytea", list(asked)),)
+            return make_stored(asked, driver.execute(self._sql.load, values, binary=True))
+
+        return self.attempt(call, work, reads=True)
+
     def look(self, driver: Any, question: Question) -> Facts:
         facts = Facts(set(), {}, set())
         connection: psycopg.Connection[Any] = driver
@@ -211,6 +232,14 @@ class PostgresDatabase(SqlDatabase):
             found += connection.execute(self._sql.look, (make_array("bytea", late),), binary=True).fetchall()
         facts.rows = {key: StoredRow(version, sequence, alive) for key, version, sequence, alive in found}
         return facts
+
+    def write_at_once(self, driver: Any, call: DatabaseCall) -> Set[int]:
+        places, values = make_values(call.changes, MAX_PIPELINED)
+        if not places or _has_news(driver):
+            return frozenset()
+        call.sent = True
+        cursor = driver.execute(self._write_at_once, values, binary=True)
+        return {places[key] for (key,) in cursor}
 
     def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
         connection: psycopg.Connection[Any] = driver
@@ -256,6 +285,19 @@ class PostgresDatabase(SqlDatabase):
 
     def delete_lock_rows(self, connection: Connection, now: float, limit: int) -> None:
         connection.execute(text(self._sql.unlock), {"now": now, "limit": limit})
+
+
+def _has_news(driver: Any) -> bool:
+    """Whether the server has said something unasked, most often that it has closed the connection.
+
+    What is sent on such a connection has an unknown outcome. A look before finds out what it is,
+    and goes on with another connection if need be.
+    """
+    if not hasattr(select, "poll"):
+        return bool(select.select([driver.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _pipeline_if_small(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:

@@ -110,12 +110,12 @@ def register_arrays(connection: psycopg.Connection[Any]) -> None:
         connection.adapters.register_dumper(kind, dumper)
 
 
-_STATE = "key, name, version, head, sequence, published, expires_at"
-_ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
-_STATE_ARRAYS = (
+STATE = "key, name, version, head, sequence, published, expires_at"
+ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
+STATE_ARRAYS = (
     "%s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], %s::bigint[], %s::boolean[], %s::double precision[]"
 )
-_ENTRY_ARRAYS = (
+ENTRY_ARRAYS = (
     "%s::text[], %s::bigint[], %s::double precision[], %s::double precision[], %s::double precision[], %s::text[]"
 )
 
@@ -130,11 +130,16 @@ class PostgresStatements:
     def __init__(self, states: str, segments: str, deduplication: str, tags: str, custom_ids: str) -> None:
         same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
         self.insert = (
-            f"INSERT INTO {states} ({_STATE}, {_ENTRY}) SELECT * FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) "
+            f"INSERT INTO {states} ({STATE}, {ENTRY}) SELECT * FROM unnest({STATE_ARRAYS}, {ENTRY_ARRAYS}) "
             "ON CONFLICT (key) DO NOTHING RETURNING key"
         ).encode()
         look = f"SELECT key, version, sequence, head IS NOT NULL FROM {states} WHERE key = ANY(%s::bytea[])"
         self.look = look.encode()
+        # A remnant has neither head nor start.
+        self.load = (
+            f"SELECT key, version, head, sequence, published FROM {states} WHERE key = ANY(%s::bytea[]) "
+            "AND (head IS NOT NULL OR started_at IS NOT NULL)"
+        ).encode()
         self.lock = f"{look} ORDER BY key FOR UPDATE".encode()
         self.known = (
             f"SELECT key, mark FROM {deduplication} "
@@ -142,13 +147,13 @@ class PostgresStatements:
         ).encode()
         self.update = (
             f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at "
-            f"FROM unnest({_STATE_ARRAYS}) AS u ({_STATE}) WHERE s.key = u.key"
+            f"FROM unnest({STATE_ARRAYS}) AS u ({STATE}) WHERE s.key = u.key"
         ).encode()
         self.update_all = (
             f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at, status = u.status, "
             "workflow_version = u.workflow_version, started_at = u.started_at, closed_at = u.closed_at, "
             "next_wake = u.next_wake, flag = u.flag "
-            f"FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) AS u ({_STATE}, {_ENTRY}) WHERE s.key = u.key"
+            f"FROM unnest({STATE_ARRAYS}, {ENTRY_ARRAYS}) AS u ({STATE}, {ENTRY}) WHERE s.key = u.key"
         ).encode()
         self.publish = f"UPDATE {states} SET published = true WHERE key = ANY(%s::bytea[]) AND NOT published".encode()
         self.withdraw = f"DELETE FROM {states} WHERE key = ANY(%s::bytea[])".encode()
