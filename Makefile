@@ -53,7 +53,7 @@ planted: $(VENV)/.dev ## look for each planted bug, and write docs/planted-bugs.
 bench: $(VENV)/.dev ## measure, beside the floor, in one run
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-real: $(VENV)/.dev ## measure on the servers of `make services` (ARGS="--only postgres --runs 3")
+bench-real: $(VENV)/.dev ## measure on the servers of `make services` (ARGS="--only postgres --scale")
 	@$(BIN)/python -m bench.real $(ARGS)
 
 chaos: $(VENV)/.dev ## kill real servers, workers and clients while workflows run (ARGS="--database postgres")

@@ -80,6 +80,10 @@ class Bench(Workflow):
     async def echo(self, i: int) -> int:
         return i
 
+    async def nap(self, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return await self.adder.stamp(0)
+
     async def sleeper(self) -> None:
         await asyncio.sleep(timedelta(days=30).total_seconds())
 
