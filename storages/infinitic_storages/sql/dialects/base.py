@@ -16,10 +16,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from infinitic.clock import Clock, SystemClock
 from infinitic.errors import StorageError
 from infinitic.storage import (
-    Change,
     Outcome,
     Page,
-    Published,
     Query,
     Segment,
     StateKey,
@@ -337,24 +335,23 @@ class SqlDatabase(ABC):
 
     def commit(self, call: DatabaseCall) -> list[Outcome]:
         """Write `call.changes`."""
-        changes = call.changes
+        # No frame here may hold the changes: an error may keep it, see `DatabaseCall.changes`.
         if self.writes_at_once and not call.written:
             call.written = self.attempt(call, lambda _, driver: self.write_at_once(driver, call), reads=True)
             # What is left has not been sent. But this call has written some already.
             call.sent = bool(call.written)
-        written: list[Outcome] = [Written(change.version) for change in changes]
-        if len(call.written) == len(changes):
-            return written
-        rest = [place for place in range(len(changes)) if place not in call.written]
-        for place, outcome in zip(rest, self._commit_in_steps(call, [changes[each] for each in rest]), strict=True):
-            written[place] = outcome
+        written: list[Outcome] = [Written(change.version) for change in call.changes]
+        rest = [place for place in range(len(written)) if place not in call.written]
+        if rest:
+            for place, outcome in zip(rest, self._commit_in_steps(call, rest), strict=True):
+                written[place] = outcome
         return written
 
-    def _commit_in_steps(self, call: DatabaseCall, changes: Sequence[Change | Published]) -> list[Outcome]:
-        """Write changes in two steps: look, then write what the plan says."""
+    def _commit_in_steps(self, call: DatabaseCall, places: Sequence[int]) -> list[Outcome]:
+        """Write changes at these places in two steps: look, then write what the plan says."""
 
         def work(connection: Connection, driver: Any) -> list[Outcome]:
-            question = make_question(changes)
+            question = make_question([call.changes[place] for place in places])
             self.begin(connection)
             with self.undo_failed(driver):
                 plan = decide(question, self.look(driver, question))
