@@ -10,11 +10,12 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from infinitic.topics import Ordering
-from infinitic.transport import Message
+from infinitic.transport import Message, TransportClosed
 from infinitic_transports.sqlite.locks import Turnstile
 from tests.integration.sqlite.helpers import NOTHING, connect, count_rows, make_topic
 from tests.thorough import IS_THOROUGH, count_seeds
@@ -240,3 +241,31 @@ def test_delayed_messages_are_on_time(tmp_path: Path) -> None:
         assert min(late) >= 0
         medians.append(sorted(late)[len(late) // 2])
     assert min(medians) < 0.06
+
+
+def test_nobody_uses_a_connection_that_is_being_closed(tmp_path: Path) -> None:
+    """A wake-up of others comes while a thread closes it. That once ended the interpreter."""
+    path, topic, goes_on = tmp_path / "broker.db", make_topic(), Event()
+
+    async def play() -> list[bool]:
+        async with connect(path) as other, asyncio.timeout(PATIENCE):
+            await other.declare([topic])
+            closing = connect(path)
+            await closing.subscribe(topic, "main", 10)
+            assert closing.writer.is_idle
+            closing.writer.thread.submit(goes_on.wait)
+            task = asyncio.create_task(closing.close())
+            with pytest.raises(TransportClosed):  # noqa: PT012 (until it is closed)
+                while True:
+                    closing.writer.check()
+                    await asyncio.sleep(0)
+            seen: list[bool] = []
+            for _ in range(20):
+                await other.publish(topic, [Message("m", None, b"")])
+                seen.append(closing.writer.is_idle)
+            assert not task.done()
+            goes_on.set()
+            await task
+            return seen
+
+    assert not any(asyncio.run(play()))

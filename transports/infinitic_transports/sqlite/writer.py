@@ -116,8 +116,11 @@ class FileWriter:
 
     @property
     def is_idle(self) -> bool:
-        """True if the connection is open, and no turn is under way."""
-        return self._driver is None and self._connection is not None
+        """True if the connection may be used on the loop: it is open, and no turn is under way.
+
+        It is closed in the thread. Whoever used it meanwhile would crash the interpreter.
+        """
+        return self._driver is None and self._connection is not None and not self._closed
 
     @property
     def thread(self) -> FileThread:
