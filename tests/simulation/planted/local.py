@@ -58,7 +58,10 @@ def cancel_waits_for_local_task(planter: Planter) -> None:
 @bug(LOCAL)
 def local_cancellation_lost(planter: Planter) -> None:
     """What the code cancels of its own step is asked for all the same."""
-    planter.put(local_tasks, "stop_cancelled", lambda under_way, step, effect, effects: None)
+
+    @planter.wrap(local_tasks, "stop_cancelled")
+    def stop(original: Part, *given: Any) -> None:
+        """Stop nothing."""
 
 
 @bug(LOCAL)
