@@ -23,8 +23,14 @@ _CORRECT = {
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database. Use another path",
     sqlite3.SQLITE_CORRUPT: "the file is damaged. Stop all workers, and restore it from a backup",
 }
+CLOSED_TO_WRITERS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+"""These are about the file as a whole, and pass when somebody has corrected it."""
 BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOMEM}
 """After these, the connection is opened anew."""
+
+
+class StatementFailed(TransportError):
+    """SQLite has refused a statement: nothing is known to be wrong with the file as a whole."""
 
 
 def read_code(error: BaseException) -> int:
@@ -48,7 +54,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> TransportError:
         return TransportUnavailable(f"SQLite at {path}: {_WAIT[code]} ({error})")
     if code in _CORRECT:
         return TransportError(f"SQLite at {path}: {_CORRECT[code]} ({error})")
-    return TransportError(f"SQLite at {path}: {error}")
+    return StatementFailed(f"SQLite at {path}: {error}")
 
 
 def _translate_system(error: OSError, path: Path) -> TransportError:

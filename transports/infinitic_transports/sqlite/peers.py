@@ -82,8 +82,15 @@ class Peers:
 
     @property
     def session(self) -> str:
-        """The name of this session."""
-        assert self._file is not None
+        """The name of this session.
+
+        Raises:
+            TransportUnavailable: it has ended for others.
+        """
+        if self._file is None:
+            raise TransportUnavailable(
+                f"SQLite at {self._writer.path}: this process was taken for dead, and joins again"
+            )
         return self._file.name
 
     async def join(self) -> None:
@@ -100,6 +107,8 @@ class Peers:
             await self._writer.open()
             self._loop = asyncio.get_running_loop()
             try:
+                # Somebody may have removed it since the file was opened.
+                self._folder.mkdir(exist_ok=True)
                 file = SessionFile(self._folder)
             except OSError as error:
                 raise TransportUnavailable(f"SQLite at {self._writer.path}: {error}") from error
@@ -182,7 +191,13 @@ class Peers:
 
     def _claim(self, turn: Turn) -> None:
         consumers = list(self._consumers)
-        if self._unsure:
+        if consumers and turn.catalog.version != self._compared:
+            # What one takes that others have removed would stay with it for ever.
+            known = self._read_own(turn.connection)
+            consumers = [each for each in consumers if each.number in known]
+            turn.then(self._compare)
+        # What was settled may not have reached the file yet. It is no longer in hand here.
+        if self._unsure and not self._writer.is_behind:
             for consumer in consumers:
                 consumer.reconcile(turn)
             turn.then(self._note_sure)
@@ -236,7 +251,7 @@ class Peers:
     def _committed(self, turn: Turn) -> None:
         if turn.due is not None:
             self._set_alarm(turn.due)
-        if turn.catalog_moved or turn.catalog.version != self._compared:
+        if turn.catalog.version != self._compared:
             self._compare()
         if self._wake_ups is None or not self._others:
             return
@@ -245,16 +260,22 @@ class Peers:
             return
         mine = self._file.name if self._file is not None else ""
         names: dict[str, list[int]] = {}
-        for subscription in turn.dirty:
-            for name in set(turn.catalog.list_holders(self._writer.connection, subscription)):
-                if name != mine:
-                    names.setdefault(name, []).append(subscription)
+        try:
+            for subscription in turn.dirty:
+                for name in set(turn.catalog.list_holders(self._writer.connection, subscription)):
+                    if name != mine:
+                        names.setdefault(name, []).append(subscription)
+        except sqlite3.Error as error:
+            # They look by themselves.
+            _logger.debug("%s: it cannot be read now: %s", self._writer.path, error)
         for name, subscriptions in names.items():
             self._wake_ups.send([name], subscriptions)
 
     def _failed(self, error: TransportError) -> None:
         # A commit that failed may have handed out something all the same.
         self._unsure = True
+        # A connection that is opened again counts what others do from the beginning.
+        self._seen = -1
         if not isinstance(error, TransportUnavailable):
             for consumer in list(self._consumers):
                 consumer.fail(error)
@@ -323,24 +344,35 @@ class Peers:
 
     def _compare(self) -> None:
         """Compare sessions and consumers with the file: others may have removed them."""
-        file, connection = self._file, self._writer.connection
+        file, connection, version = self._file, self._writer.connection, self._writer.catalog.version
         if file is None or self._is_closing:
             return
-        self._compared = self._writer.catalog.version
-        rows = connection.execute("SELECT name, host, boot FROM infinitic_sessions ORDER BY id").fetchall()
+        try:
+            rows = connection.execute("SELECT name, host, boot FROM infinitic_sessions ORDER BY id").fetchall()
+            known = self._read_own(connection)
+        except sqlite3.Error as error:
+            # It is tried again.
+            _logger.debug("%s: it cannot be read now: %s", self._writer.path, error)
+            return
+        self._compared = version
         sessions = [OtherSession(*row) for row in rows]
         self._others = [each for each in sessions if each.name != file.name]
         self._dying &= {each.name for each in self._others}
         if len(self._others) == len(sessions):
             self._lose_session(file)
             return
-        rows = connection.execute(
-            "SELECT c.id FROM infinitic_consumers c JOIN infinitic_sessions s ON s.id = c.session WHERE s.name = ?",
-            (file.name,),
-        ).fetchall()
-        known = {row[0] for row in rows}
         for consumer in [each for each in self._consumers if each.number not in known]:
             consumer.end(UnknownTopic("The topic is gone: it was removed"))
+
+    def _read_own(self, connection: sqlite3.Connection) -> set[int]:
+        """Read the numbers of the consumers of this session that the file knows."""
+        if self._file is None:
+            return set()
+        rows = connection.execute(
+            "SELECT c.id FROM infinitic_consumers c JOIN infinitic_sessions s ON s.id = c.session WHERE s.name = ?",
+            (self._file.name,),
+        ).fetchall()
+        return {row[0] for row in rows}
 
     def _lose_session(self, file: SessionFile) -> None:
         """Others have removed this session: they take it for dead. Another one begins."""

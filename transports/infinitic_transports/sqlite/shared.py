@@ -28,6 +28,7 @@ from infinitic.storage import (
 from infinitic.topics import Topic
 from infinitic.transport import Message, MessageTooLarge, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.sqlite.consumer import SqliteConsumer
+from infinitic_transports.sqlite.errors import StatementFailed
 from infinitic_transports.sqlite.putting import EncodedMessage, encode_messages, publish
 from infinitic_transports.sqlite.settling import acknowledge
 from infinitic_transports.sqlite.turn import Turn
@@ -110,10 +111,10 @@ class WritesForStorage:
         match error:
             case TransportUnavailable():
                 raise StorageOutcomeUnknown(str(error)) from error
+            case StatementFailed():
+                raise StorageError(str(error)) from error
             case TransportError() if not isinstance(error, TransportClosed):
                 raise StorageConfigurationError(str(error)) from error
-            case sqlite3.Error():
-                raise StorageError(f"SQLite at {self._writer.path}: {error}") from error
             case _:
                 return
 

@@ -42,18 +42,25 @@ class WakeUps:
         self._path = derive_socket_path(folder, name)
         if not hasattr(socket, "AF_UNIX"):
             return
+        # Without one, as when no more files may be open, it looks by itself.
+        with suppress(OSError):
+            self._bind(name)
+
+    def _bind(self, name: str) -> None:
         if sys.platform == "linux":
             # A short path to the same place: that of a socket may have 108 bytes.
-            self._directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         address = self._find_address(name)
-        if address is not None:
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if address is None:
+            return
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
             made.setblocking(False)
-            with suppress(OSError):
-                made.bind(address)
-                self._socket = made
-            if self._socket is None:
-                made.close()
+            made.bind(address)
+        except BaseException:
+            made.close()
+            raise
+        self._socket = made
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to be woken, on this loop. A loop that cannot do that is not woken."""

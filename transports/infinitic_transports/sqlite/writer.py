@@ -39,12 +39,13 @@ from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, TransportError, UsageError
 from infinitic.transport import TransportClosed, TransportUnavailable
 from infinitic_transports.sqlite.catalog import BrokerCatalog
-from infinitic_transports.sqlite.errors import BROKEN, read_code, translate
+from infinitic_transports.sqlite.errors import BROKEN, CLOSED_TO_WRITERS, read_code, translate
 from infinitic_transports.sqlite.jobs import BadJobError, WriterJob
 from infinitic_transports.sqlite.locks import Turnstile
-from infinitic_transports.sqlite.opening import BUSY_MILLISECONDS, make_turnstile, open_database
+from infinitic_transports.sqlite.opening import make_turnstile, open_database
 from infinitic_transports.sqlite.settings import Waiting
 from infinitic_transports.sqlite.thread import FileThread
+from infinitic_transports.sqlite.transacting import begin_patiently, commit_and_leave, make_checkpoint, roll_back
 from infinitic_transports.sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -121,6 +122,11 @@ class FileWriter:
         It is closed in the thread. Whoever used it meanwhile would crash the interpreter.
         """
         return self._driver is None and self._connection is not None and not self._closed
+
+    @property
+    def is_behind(self) -> bool:
+        """True if jobs wait that were asked for before the turn that runs now."""
+        return bool(self._jobs)
 
     @property
     def thread(self) -> FileThread:
@@ -285,22 +291,41 @@ class FileWriter:
         jobs: list[WriterJob[Any]] = []
         try:
             turn, changed = await self._transact(jobs)
+        except asyncio.CancelledError:
+            # The connection is being closed. What was run may be committed yet.
+            lost = TransportUnavailable(f"SQLite at {self.path}: the connection was closed before the commit ended")
+            for job in jobs:
+                if job.future is not None:
+                    job.settle(lost)
+            raise
         except (sqlite3.Error, OSError) as error:
             self._forget(error)
             failure = translate(error, self.path)
-            self._give_up(jobs, failure, together=isinstance(failure, TransportUnavailable))
+            is_closed = read_code(error) in CLOSED_TO_WRITERS
+            if is_closed:
+                self._take_all(jobs)
+            self._give_up(
+                jobs,
+                failure,
+                together=is_closed or isinstance(failure, TransportUnavailable),
+                keep=is_closed or isinstance(failure, TransportUnavailable),
+            )
             raise failure from error
         except TransportError as error:
             self._forget(error)
-            if self._connection is None:
-                # It cannot be opened: nothing that waits can be done.
-                jobs += self._jobs
-                self._jobs.clear()
-            self._give_up(jobs, error, together=True)
+            is_closed = self._connection is None
+            if is_closed:
+                self._take_all(jobs)
+            self._give_up(jobs, error, together=True, keep=is_closed or isinstance(error, TransportUnavailable))
             raise
         except BadJobError as error:
-            self._forget(error)
-            self._give_up(jobs, error.__cause__ or error, together=False)
+            cause = error.__cause__ or error
+            self._forget(cause)
+            if isinstance(cause, sqlite3.Error):
+                failure = translate(cause, self.path)
+                failure.__cause__ = cause
+                cause = failure
+            self._give_up(jobs, cause, together=False, keep=False)
             return
         turn.apply()
         for job in jobs:
@@ -318,7 +343,8 @@ class FileWriter:
             The turn, and whether it has changed anything.
         """
         if self._connection is None:
-            await self._in_thread(self._open)
+            # Callers may be opening it at the same time.
+            await self.open()
         connection, turnstile = self._connection, self._turnstile
         assert connection is not None
         assert turnstile is not None
@@ -333,16 +359,16 @@ class FileWriter:
             elif self._waiting is Waiting.FULL:
                 # The thread leaves: others need not wait until this loop has noticed.
                 is_inside = False
-                await self._in_thread(partial(_commit, connection, turnstile))
+                await self._in_thread(partial(commit_and_leave, connection, turnstile))
             else:
                 connection.execute("COMMIT")
                 self._unsynced += 1 + sum(job.size for job in jobs) // _CHECKPOINT_BYTES
                 if self._unsynced >= _CHECKPOINT_TURNS:
                     self._unsynced = 0
-                    await self._in_thread(partial(_make_checkpoint, connection))
+                    await self._in_thread(partial(make_checkpoint, connection))
         except BaseException:
             if is_inside:
-                _roll_back(connection)
+                roll_back(connection)
             raise
         finally:
             if is_inside:
@@ -356,7 +382,7 @@ class FileWriter:
             if read_code(error) != sqlite3.SQLITE_BUSY:
                 raise
             # Somebody who knows nothing of our lock.
-            await self._in_thread(partial(_begin_patiently, connection))
+            await self._in_thread(partial(begin_patiently, connection))
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         assert self._loop is not None
@@ -413,7 +439,12 @@ class FileWriter:
                 self._connection.close()
             self._connection = None
 
-    def _give_up(self, jobs: list[WriterJob[Any]], error: BaseException, *, together: bool) -> None:
+    def _take_all(self, jobs: list[WriterJob[Any]]) -> None:
+        """Take all jobs that wait: nothing can be done with the file now."""
+        jobs += self._jobs
+        self._jobs.clear()
+
+    def _give_up(self, jobs: list[WriterJob[Any]], error: BaseException, *, together: bool, keep: bool) -> None:
         """Deal with the jobs of a turn that has failed.
 
         Args:
@@ -421,6 +452,7 @@ class FileWriter:
             error: why.
             together: whether all of them fail. Otherwise one of them is bad, and each is run again
                 alone.
+            keep: whether jobs that nobody waits for are run again. They are good ones.
         """
         if len(jobs) > 1 and not together:
             self._jobs.extendleft(reversed(jobs))
@@ -428,7 +460,7 @@ class FileWriter:
             return
         again: list[WriterJob[Any]] = []
         for job in jobs:
-            if job.future is None and isinstance(error, TransportUnavailable):
+            if job.future is None and keep:
                 again.append(job)
             else:
                 job.settle(error)
@@ -441,10 +473,12 @@ class FileWriter:
                 turnstile = self._turnstile = make_turnstile(self.path)
             turnstile.enter()
             try:
-                self._connection = open_database(self.path, self._waiting)
-                self._was_open = True
+                connection = open_database(self.path, self._waiting)
             finally:
                 turnstile.leave()
+            # The loop may use both from now on.
+            self._connection = connection
+            self._was_open = True
         except (sqlite3.Error, OSError) as error:
             raise translate(error, self.path) from error
 
@@ -462,32 +496,3 @@ class FileWriter:
         if self._turnstile is not None:
             self._turnstile.close()
             self._turnstile = None
-
-
-def _begin_patiently(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    finally:
-        connection.execute("PRAGMA busy_timeout = 0")
-
-
-def _commit(connection: sqlite3.Connection, turnstile: Turnstile) -> None:
-    try:
-        connection.execute("COMMIT")
-    except BaseException:
-        _roll_back(connection)
-        raise
-    finally:
-        turnstile.leave()
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _make_checkpoint(connection: sqlite3.Connection) -> None:
-    """Move what was committed from the log to the file, so that the log does not grow."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
