@@ -50,9 +50,6 @@ MOST_TASKS = 64
 IN_PLACE_SECONDS = 0.05
 """The longest delay before another attempt that a step waits for."""
 
-QUEUE_SECONDS = 0.1
-"""For how long a task waits for a slot of its executor before it goes by message."""
-
 MOST_BYTES = 256 * 1024
 """Bytes of reports that a step takes in. What is above goes by message."""
 
