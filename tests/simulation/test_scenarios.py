@@ -53,6 +53,7 @@ OUTCOMES: dict[str, object] = {
     "local_failures": [[1, 2, "LookupError: no 3", 2, 4]] * 3,
     "local_limits": [["late", "1"], ["late", "1"], 150],
     "local_races": [10, 0],
+    "local_runs": [192] * 3,
     "local_signals": [66] * 3,
     "local_cancelled": ["canceled"] * 3,
     "long_loop": sum(range(300)),

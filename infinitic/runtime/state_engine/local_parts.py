@@ -101,3 +101,28 @@ def stop_cancelled(
     if not blocks and not effect.waiting:
         return None
     return replace(effect, blocks=tuple(blocks))
+
+
+def end_run(under_way: LaneAttempts, step: OpenStep) -> None:
+    """Stop what is left of a run, once the next one has begun in the same step.
+
+    The next run counts its positions from 0 again. So no task of this one may be sent any more: it
+    would be taken for that of the next run. All of them have ended, or the code has cancelled them.
+    The next run itself begins with the next step.
+
+    Args:
+        under_way: what was begun for the lane.
+        step: the step. Its last activation has not been looked at.
+    """
+    draft = step.draft
+    effects: list[Effect] = list(draft.outbox[: step.effects])
+    for effect in draft.outbox[step.effects :]:
+        left = stop_cancelled(under_way, step, effect, effects) if type(effect) is CancelSent else effect
+        if left is not None:
+            effects.append(left)
+    for attempt in (*(entry.attempt for entry in step.running), *under_way.adopted):
+        attempt.stop()
+    step.running, step.rest, under_way.adopted = [], [], []
+    effects = [effect for effect in effects if type(effect) is not SendTask]
+    step.draft = replace(draft, outbox=effects)
+    step.events, step.effects = len(draft.events), len(effects)

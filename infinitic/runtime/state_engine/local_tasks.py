@@ -40,7 +40,14 @@ from infinitic.runtime.local_tasks import LocalAttempt, LocalRunner
 from infinitic.runtime.state_engine.activation import activate
 from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
 from infinitic.runtime.state_engine.lane_attempts import PATIENCE_SECONDS, BegunAttempt, LaneAttempts, OpenStep
-from infinitic.runtime.state_engine.local_parts import is_same, make_next, mark_local, stop_cancelled, take_back
+from infinitic.runtime.state_engine.local_parts import (
+    end_run,
+    is_same,
+    make_next,
+    mark_local,
+    stop_cancelled,
+    take_back,
+)
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.transport import Delivery
 
@@ -378,9 +385,9 @@ class LocalTasks:
             effects += result.outbox
         step.draft = Draft(head, happened, effects)
         if is_runnable(head):
-            self._activate(step, head, now, seen=len(before.events))
+            self._activate(under_way, step, head, now, seen=len(before.events))
 
-    def _activate(self, step: OpenStep, head: WorkflowHead, now: float, *, seen: int) -> None:
+    def _activate(self, under_way: LaneAttempts, step: OpenStep, head: WorkflowHead, now: float, *, seen: int) -> None:
         instance, retention = step.received.instance, self._retention
         try:
             draft = activate(instance, step.draft, step.spec, now, retention, step.limits, seen=seen)
@@ -390,12 +397,11 @@ class LocalTasks:
         assert after is not None
         if draft.fault is not None:
             raise CannotGoOn(str(draft.fault))
-        if after.run != head.run:
-            # The next run begins with the next step.
-            step.effects = len(draft.outbox)
-        elif after.pending:
+        if after.run == head.run and after.pending:
             raise CannotGoOn("Its reports do not fit into one activation")
         step.draft = draft
+        if after.run != head.run:
+            end_run(under_way, step)
 
     def _hold(self, under_way: LaneAttempts, step: OpenStep, entry: BegunAttempt, delay: float) -> None:
         """Wait in place until the next attempt is due."""

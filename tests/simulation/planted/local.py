@@ -71,3 +71,13 @@ def local_retry_of_other_failure(planter: Planter) -> None:
     @planter.wrap(local_tasks, "make_next")
     def make(original: Part, before: Any, effect: Any, now: float) -> Any:
         return replace(original(before, effect, now), retry_index=effect.retry_index - 1)
+
+
+@bug(LOCAL)
+def local_tasks_of_run_before_sent(planter: Planter) -> None:
+    """What is left of a run is sent, though the next run has begun in the same step."""
+
+    def end_run(under_way: Any, step: Any) -> None:
+        step.effects = len(step.draft.outbox)
+
+    planter.put(local_tasks, "end_run", end_run)

@@ -103,6 +103,22 @@ class Shop(Workflow):
             self.continue_as_new(self.again, await self.till.wait(left, 0.001))
         return left
 
+    async def turn(self, left: int) -> int:
+        # At position 0 each run asks for another task than the run before.
+        slow = [self.dispatch(self.till.ship, -left), self.dispatch(self.till.wait, -left, VERY_LONG)]
+        total = await self.till.add(left, 0)
+        for each in slow:
+            each.cancel()
+        if left:
+            self.continue_as_new(self.ship, total)
+        return total
+
+    async def ship(self, total: int) -> int:
+        total = await self.till.ship(total) + await self.till.wait(total, 0.001)
+        if total < 100:
+            self.continue_as_new(self.turn, total)
+        return total
+
     async def many(self, length: int) -> int:
         total = 0
         for _ in range(length):
@@ -142,6 +158,12 @@ async def simulate_local_races(sim: Simulation) -> object:
     """The code cancels local tasks that run, and begins new runs."""
     host(sim)
     return await asyncio.gather(sim.client.new_workflow(Shop).race(), sim.client.new_workflow(Shop).again(6))
+
+
+async def simulate_local_runs(sim: Simulation) -> object:
+    """The code cancels tasks, and begins a new run in the same step, which asks for others."""
+    host(sim)
+    return await asyncio.gather(*(sim.client.new_workflow(Shop).turn(3) for _ in range(3)))
 
 
 async def simulate_local_signals(sim: Simulation) -> object:

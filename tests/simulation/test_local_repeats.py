@@ -1,0 +1,132 @@
+"""Local tasks whose step is tried again, undone or given up, and those of a run that is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+import pytest
+
+from infinitic import Workflow, service, task
+from tests.simulation.cases import Case
+from tests.simulation.observed import ObservedDatabase
+from tests.simulation.world import World, run_scenario
+
+
+@service(local=True)
+class Desk:
+    """Local tasks, but for two. It counts each run of each of them."""
+
+    ran: ClassVar[Counter[str]] = Counter()
+    stopped: ClassVar[Counter[str]] = Counter()
+
+    async def add(self, x: int, y: int) -> int:
+        self.ran[f"add {x} {y}"] += 1
+        return x + y
+
+    async def wait(self, x: int, seconds: float) -> int:
+        self.ran[f"wait {x}"] += 1
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.stopped[f"wait {x}"] += 1
+            raise
+        return x
+
+    @task(local=False)
+    async def ordinary(self, x: int) -> int:
+        self.ran[f"ordinary {x}"] += 1
+        await asyncio.sleep(0.01)
+        return x
+
+    @task(local=False)
+    async def measure(self, text: str) -> int:
+        self.ran["measure"] += 1
+        return len(text)
+
+
+class Office(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def turn(self, left: int) -> int:
+        if not left:
+            return await self.desk.ordinary(99)
+        slow = self.dispatch(self.desk.ordinary, 1)
+        await self.desk.add(1, 1)
+        slow.cancel()
+        self.continue_as_new(self.turn, 0)
+        return 0
+
+    async def turn_early(self, left: int) -> int:
+        if not left:
+            return await self.desk.ordinary(99)
+        slow = self.dispatch(self.desk.wait, 1, 8.0)
+        await self.desk.add(1, 1)
+        slow.cancel()
+        self.continue_as_new(self.turn_early, 0)
+        return 0
+
+    async def wait(self, seconds: float) -> int:
+        return await self.desk.wait(1, seconds)
+
+    async def count(self, length: int) -> int:
+        total = 0
+        for _ in range(length):
+            total = await self.desk.add(total, 1)
+        return total
+
+    async def by_turns(self) -> list[int]:
+        async def go(x: int, seconds: float) -> int:
+            return await self.desk.add(await self.desk.wait(x, seconds), 1000)
+
+        return list(await asyncio.gather(go(1, 0.2), go(2, 0.1)))
+
+    async def together(self) -> list[int]:
+        async def go(x: int) -> int:
+            return await self.desk.add(await self.desk.ordinary(x), 1000)
+
+        return await asyncio.gather(*(go(x) for x in range(4)))
+
+    async def large(self, text: str, size: int) -> int:
+        beside = self.dispatch(self.desk.add, 1, 1)
+        return await self.desk.measure("x" * size) + await beside
+
+
+CASE = Case("office", (Office,), lambda client: asyncio.sleep(0), (Desk,))
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    Desk.ran, Desk.stopped = Counter(), Counter()
+
+
+def run(
+    scenario: Callable[[World], Awaitable[None]], database: ObservedDatabase | None = None, *, is_watched: bool = True
+) -> None:
+    """Run a scenario; one worker hosts everything. In the end it must have nothing in hand."""
+
+    async def main(world: World) -> None:
+        await scenario(world)
+        await world.settle()
+        assert not any(world.workers[0].count_held().values()), world.workers[0].count_held()
+
+    run_scenario(main, CASE, database=database, workers_must_live=True, is_watched=is_watched)
+
+
+@pytest.mark.parametrize("method", ["turn", "turn_early"])
+def test_no_task_of_a_run_is_sent_once_the_next_one_has_begun(method: str) -> None:
+    """Positions count from 0 again: it would be taken for the task of the next run."""
+
+    async def scenario(world: World) -> None:
+        began = world.clock.now()
+        stub = world.client.new_workflow(Office)
+        handle = await world.client.dispatch(stub.turn if method == "turn" else stub.turn_early, 1)
+        assert await handle.result(timeout=60.0) == 99
+        assert world.clock.now() - began < 1.0
+        assert Desk.ran["ordinary 99"] == 1
+        assert "ordinary 1" not in Desk.ran
+        assert Desk.stopped["wait 1"] == Desk.ran["wait 1"]
+
+    run(scenario)
