@@ -130,3 +130,14 @@ def test_no_task_of_a_run_is_sent_once_the_next_one_has_begun(method: str) -> No
         assert Desk.stopped["wait 1"] == Desk.ran["wait 1"]
 
     run(scenario)
+
+
+@pytest.mark.parametrize(("start", "asked"), [(600_000, 470_000), (900_000, 400_000)])
+def test_a_step_that_is_too_large_without_its_local_tasks_is_not_tried_for_ever(start: int, asked: int) -> None:
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Office).large, "x" * start, asked)
+        assert await handle.result(timeout=10.0) == asked + 2
+        assert Desk.ran["measure"] == 1
+        assert Desk.ran["add 1 1"] <= 2
+
+    run(scenario, ObservedDatabase(max_value=1_000_000))

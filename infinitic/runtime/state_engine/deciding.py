@@ -30,7 +30,7 @@ from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, leave_running, looks_back
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
 from infinitic.runtime.state_engine.instances import Instances
-from infinitic.runtime.state_engine.local_tasks import CannotGoOn, LocalTasks
+from infinitic.runtime.state_engine.local_tasks import LocalTasks
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.runtime.state_engine.reopening import Reopening
 from infinitic.runtime.state_engine.repairs import Repairs
@@ -194,7 +194,7 @@ class Deciding:
                                 raise
                 step = close(received, inputs, draft, segments, now, sizes, activated=activated, tells=tells)
                 if lane.under_way is not None and step.draft is not draft:
-                    raise CannotGoOn("It is too large")
+                    self._local.undo(lane)
                 if inputs.questions:
                     undone = step.draft is not draft
                     spec = self._find_spec(draft)

@@ -215,6 +215,20 @@ class LocalTasks:
         return True
 
     @staticmethod
+    def undo(lane: Lane) -> None:
+        """Take note that the activation of a step is undone, since the step is too large.
+
+        Raises:
+            CannotGoOn: its local tasks may be to blame. It has to be decided again without them.
+        """
+        under_way = lane.under_way
+        if isinstance(under_way, LaneAttempts):
+            if not under_way.is_off:
+                raise CannotGoOn("It is too large")
+            # It is too large without them, too. The next step asks for all of it again.
+            under_way.fed, under_way.adopted = [], []
+
+    @staticmethod
     def forget_try(lane: Lane) -> None:
         """Have the step of a lane be decided anew. What was begun for it is kept."""
         if isinstance(lane.under_way, LaneAttempts) and lane.under_way.step is not None:
