@@ -293,6 +293,8 @@ class Lanes:
                 elif lane.waiting:
                     runnable.append(lane)
                 else:
+                    if lane.under_way is not None:
+                        lane.clear()
                     del lanes[lane.key]
             batch.clear()
             if self._room is not None:
@@ -323,6 +325,8 @@ class Lanes:
         if lane.account is not account:
             lane.move(account)
         if not lane.waiting:
+            # Its messages may have gone to the dead letters: what is under way for them ends, too.
+            lane.clear()
             del self._lanes[lane.key]
         elif not lane.failed:
             self._runnable.append(lane)

@@ -271,7 +271,8 @@ class TasksInHand:
             back.append(work.make_copy())
         for batch in [batch for batch in self.batches if batch.member is None]:
             self.end_batch(batch)
-        for local in [work for work in self.local if work in self.waiting]:
+        idle = set(map(id, self.waiting))
+        for local in [work for work in self.local if id(work) in idle]:
             local.withdraw()
         self.waiting.clear()
         self.doubtful.clear()

@@ -124,13 +124,13 @@ class Committing:
             change = step.change
             if change is None:
                 committed.append(step)
-                end_local_tasks(step.lane, committed=False)
+                end_local_tasks(step.lane, len(step.inputs.deliveries), committed=False)
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, Written):  # the usual case
                 self._apply(step, change, outcome.version)
                 if step.lane.under_way is not None:
-                    end_local_tasks(step.lane, committed=True)
+                    end_local_tasks(step.lane, len(step.inputs.deliveries), committed=True)
                 committed.append(step)
                 continue
             instance, lane = step.instance, step.lane
@@ -153,7 +153,7 @@ class Committing:
                     self._instances.release(instance)
                     lane.fail(outcome, self._clock.now(), counted=False)
         for each in repeats:
-            end_local_tasks(each.lane, committed=False)
+            end_local_tasks(each.lane, len(each.deliveries), committed=False)
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:

@@ -170,7 +170,8 @@ class StateEngine:
         Cached instances of running workflows do not count, up to their bounds.
         """
         lanes: Mapping[str, int] = {} if self._lanes is None else self._lanes.count_held()
-        return {**lanes, **self._instances.count_held(), **self._group_commit.count_held()}
+        local = {"bytes of local tasks": self._local.kept.bytes}
+        return {**lanes, **local, **self._instances.count_held(), **self._group_commit.count_held()}
 
     async def start(self) -> None:
         """Join the subscription."""
@@ -228,7 +229,7 @@ class StateEngine:
             while waiting:
                 decided = await self._deciding.decide(waiting)
                 if local.runners:
-                    await local.tell([step.lane for step in decided])
+                    await local.tell(decided)
                 if self._whole is not None:
                     decided = await self._whole.commit(decided)
                     if not decided:

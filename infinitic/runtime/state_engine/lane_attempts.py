@@ -19,8 +19,20 @@ from infinitic.runtime.state_engine.receiving import ReceivedStep
 PATIENCE_SECONDS = 0.02
 """How long another message for the instance waits for local tasks that run."""
 
+ATTEMPT_BYTES = 1024
+"""About what an attempt takes in memory beside its report."""
+
 Key = tuple[int, int, int]
 """An attempt: the run, the position, and its number."""
+
+
+class Kept:
+    """How many bytes of reports the lanes of one workflow keep until these are committed."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
 
 
 class BegunAttempt(msgspec.Struct, eq=False):
@@ -33,6 +45,10 @@ class BegunAttempt(msgspec.Struct, eq=False):
         effect: what asks for it, if it goes by message.
         is_held: true while the delay before the next attempt is waited for in place.
         was_held: true once that is over.
+        timer: ends that delay.
+        is_used: whether the last try of the step has asked for it.
+        place: in which round its report was taken, and where in it; None: it was not yet.
+        bytes: what is counted for it.
     """
 
     runner: LocalRunner
@@ -42,6 +58,9 @@ class BegunAttempt(msgspec.Struct, eq=False):
     is_held: bool = False
     was_held: bool = False
     timer: asyncio.TimerHandle | None = None
+    is_used: bool = True
+    place: tuple[int, int] | None = None
+    bytes: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -89,6 +108,7 @@ class LaneAttempts(msgspec.Struct, eq=False):
     Attributes:
         lane: the lane.
         resume: has it handled again.
+        kept: counts what is kept.
         entries: the attempts, also those whose step could not be committed.
         step: what is being decided; None between two tries.
         is_suspended: true while attempts are waited for.
@@ -97,10 +117,13 @@ class LaneAttempts(msgspec.Struct, eq=False):
         adopted: those that go on once it is committed.
         timer: wakes it at its bounds.
         hurry: cuts it because another message waits; None: none does.
+        rounds: how often reports were taken, in all tries.
+        version: what the last try was to write; None: nothing.
     """
 
     lane: Lane
     resume: Callable[[Lane], object]
+    kept: Kept
     entries: dict[Key, BegunAttempt]
     step: OpenStep | None = None
     is_suspended: bool = False
@@ -109,6 +132,8 @@ class LaneAttempts(msgspec.Struct, eq=False):
     adopted: list[LocalAttempt] = []
     timer: asyncio.TimerHandle | None = None
     hurry: asyncio.TimerHandle | None = None
+    rounds: int = 0
+    version: int | None = None
 
     def note_input(self) -> None:
         """Another message has come: it waits no longer than a short task takes."""
@@ -130,6 +155,27 @@ class LaneAttempts(msgspec.Struct, eq=False):
                 self.timer = None
             self.resume(self.lane)
 
+    def put(self, key: Key, entry: BegunAttempt) -> None:
+        """Take an attempt. It replaces that of an earlier try, if the code asks for another one."""
+        before = self.entries.get(key)
+        if before is not None:
+            self.kept.bytes -= before.bytes
+            if before.attempt.report is None:
+                before.attempt.stop()
+        self.entries[key] = entry
+
+    def keep(self, entry: BegunAttempt, place: tuple[int, int], size: int) -> None:
+        """Note that a report is part of the step, and is kept until that is committed.
+
+        Args:
+            entry: the attempt.
+            place: when it was taken, if this is the first time.
+            size: bytes of the report.
+        """
+        if entry.place is None:
+            entry.place, entry.bytes = place, size + ATTEMPT_BYTES
+            self.kept.bytes += entry.bytes
+
     def _stop_timers(self) -> None:
         for timer in (self.timer, self.hurry):
             if timer is not None:
@@ -138,9 +184,11 @@ class LaneAttempts(msgspec.Struct, eq=False):
 
     def reset(self) -> None:
         """Begin another try. What has run for those before is kept."""
-        self.step = None
+        self.step = self.version = None
         self._stop_timers()
         self.fed, self.adopted = [], []
+        for entry in self.entries.values():
+            entry.is_used = False
 
     def end(self, *, committed: bool) -> None:
         """Let go of all attempts: those that are not part of the committed step are stopped."""
@@ -150,10 +198,23 @@ class LaneAttempts(msgspec.Struct, eq=False):
             attempt.adopt()
         going_on = set(map(id, adopted))
         for entry in self.entries.values():
+            self.kept.bytes -= entry.bytes
+            entry.bytes = 0
             if entry.timer is not None:
                 entry.timer.cancel()
             if id(entry.attempt) not in going_on and entry.attempt.report is None:
                 entry.attempt.stop()
+
+    def end_used(self, *, committed: bool) -> bool:
+        """Let go of the attempts that the last try has asked for. False if there are no others."""
+        others = {key: entry for key, entry in self.entries.items() if not entry.is_used}
+        for key in others:
+            del self.entries[key]
+        self.end(committed=committed)
+        self.entries = others
+        self.reset()
+        self.is_off = False
+        return bool(others)
 
     def abandon(self) -> None:
         """Stop all: the messages are for others."""
@@ -164,13 +225,21 @@ class LaneAttempts(msgspec.Struct, eq=False):
         self.end(committed=False)
 
 
-def end_local_tasks(lane: Lane, *, committed: bool) -> None:
+def end_local_tasks(lane: Lane, settled: int, *, committed: bool) -> None:
     """Let go of what was begun for a lane, whose first messages are done with.
 
+    After a failure a lane handles its messages one by one. What was begun for the later ones before
+    that is kept for them.
+
     Args:
-        lane: the lane.
+        lane: the lane. These messages are still in it.
+        settled: how many messages are done with.
         committed: whether the step that was decided is durable. What it left running goes on.
     """
-    under_way, lane.under_way = lane.under_way, None
-    if isinstance(under_way, LaneAttempts):
-        under_way.end(committed=committed)
+    under_way = lane.under_way
+    if not isinstance(under_way, LaneAttempts):
+        return
+    if lane.tries and settled < len(lane.waiting) and under_way.end_used(committed=committed):
+        return
+    lane.under_way = None
+    under_way.end(committed=committed)

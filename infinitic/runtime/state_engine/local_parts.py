@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from operator import itemgetter
+
 from msgspec.structs import replace
 
 from infinitic.engines import positions
@@ -35,6 +39,20 @@ def make_next(before: BegunAttempt, effect: SendTask, now: float) -> ExecuteTask
         last_heartbeat=report.heartbeat,
         made_at=now,
     )
+
+
+def choose_round(over: Sequence[BegunAttempt]) -> Sequence[BegunAttempt]:
+    """Choose whose reports are taken next.
+
+    If the step was tried before, the code gets them in the order of that time. Otherwise it might
+    ask for other things at the same positions, and those would run again.
+    """
+    placed = [(entry.place, entry) for entry in over if entry.place is not None]
+    if not placed:
+        return over
+    first = min(number for (number, _), _ in placed)
+    again = [(index, entry) for (number, index), entry in placed if number == first]
+    return [entry for _, entry in sorted(again, key=itemgetter(0))]
 
 
 def is_same(kept: ExecuteTask, message: ExecuteTask) -> bool:
@@ -101,6 +119,25 @@ def stop_cancelled(
     if not blocks and not effect.waiting:
         return None
     return replace(effect, blocks=tuple(blocks))
+
+
+def hold(under_way: LaneAttempts, step: OpenStep, entry: BegunAttempt, delay: float) -> None:
+    """Wait in place until the next attempt is due.
+
+    Args:
+        under_way: what was begun for the lane.
+        step: the step.
+        entry: the attempt that has failed.
+        delay: seconds until the next one.
+    """
+    step.running.append(entry)
+    entry.is_held = True
+
+    def release() -> None:
+        entry.is_held, entry.was_held, entry.timer = False, True, None
+        under_way.note_end()
+
+    entry.timer = asyncio.get_running_loop().call_later(delay, release)
 
 
 def end_run(under_way: LaneAttempts, step: OpenStep) -> None:

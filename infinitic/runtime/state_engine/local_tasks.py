@@ -38,10 +38,20 @@ from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.local_tasks import LocalAttempt, LocalRunner
 from infinitic.runtime.state_engine.activation import activate
+from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
-from infinitic.runtime.state_engine.lane_attempts import PATIENCE_SECONDS, BegunAttempt, LaneAttempts, OpenStep
+from infinitic.runtime.state_engine.lane_attempts import (
+    PATIENCE_SECONDS,
+    BegunAttempt,
+    Kept,
+    LaneAttempts,
+    OpenStep,
+    end_local_tasks,
+)
 from infinitic.runtime.state_engine.local_parts import (
+    choose_round,
     end_run,
+    hold,
     is_same,
     make_next,
     mark_local,
@@ -59,6 +69,10 @@ IN_PLACE_SECONDS = 0.05
 
 MOST_BYTES = 256 * 1024
 """Bytes of reports that a step takes in. What is above goes by message."""
+
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of reports that wait for a commit. What is above goes by message: a database may take no
+writes for long."""
 
 FRESH_SECONDS = 60.0
 """A start that is not older is none of an instance that was purged."""
@@ -82,6 +96,10 @@ class LocalTasks:
         resume: has a suspended lane handled again.
         may_suspend: whether one more lane may be suspended.
         is_suspect: whether a process may have died with a delivery.
+
+    Attributes:
+        runners: what it was given.
+        kept: counts what is kept of steps that are not committed.
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class LocalTasks:
         self._resume = resume
         self._may_suspend = may_suspend
         self._is_suspect = is_suspect
+        self.kept = Kept()
 
     def begin(
         self,
@@ -138,7 +157,7 @@ class LocalTasks:
             head = replace(head, by_message=until)
             draft = replace(draft, head=head)
         if not isinstance(under_way, LaneAttempts):
-            under_way = lane.under_way = LaneAttempts(lane, self._resume, {})
+            under_way = lane.under_way = LaneAttempts(lane, self._resume, self.kept, {})
         step = OpenStep(
             received,
             taken,
@@ -183,7 +202,11 @@ class LocalTasks:
         step = under_way.step
         if step is not None and step.received is received:
             return step
-        under_way.reset()
+        if under_way.version is not None and under_way.version == received.instance.version:
+            # The last try was written, though nobody could tell: what it left running goes on.
+            end_local_tasks(received.lane, 1, committed=True)
+        else:
+            under_way.reset()
         return None
 
     def go_on(self, step: OpenStep) -> Draft | None:
@@ -235,16 +258,18 @@ class LocalTasks:
             lane.under_way.step.received.instance.discard_live()
             lane.under_way.step = None
 
-    async def tell(self, lanes: Iterable[Lane]) -> None:
+    async def tell(self, decided: Iterable[DecidedStep]) -> None:
         """Tell event listeners what came of the attempts of steps that are about to be committed.
 
         Raises:
             TransportClosed: the connection is closed for good.
         """
         fed: dict[LocalRunner, list[LocalAttempt]] = {}
-        for lane in lanes:
-            if isinstance(lane.under_way, LaneAttempts):
-                for entry in lane.under_way.fed:
+        for step in decided:
+            under_way = step.lane.under_way
+            if isinstance(under_way, LaneAttempts):
+                under_way.version = None if step.change is None else step.change.version
+                for entry in under_way.fed:
                     fed.setdefault(entry.runner, []).append(entry.attempt)
         for runner, attempts in fed.items():
             await runner.tell_reports(attempts)
@@ -293,7 +318,7 @@ class LocalTasks:
                 break
             over = [entry for entry in step.running if entry.is_over]
             if over:
-                self._feed(under_way, step, over)
+                self._feed(under_way, step, choose_round(over))
             elif not self._suspend(under_way, step):
                 break
             else:
@@ -328,12 +353,14 @@ class LocalTasks:
         head = step.draft.head
         assert head is not None
         now = self._clock.now()
+        if effect.retry_sequence:
+            return effect
         if effect.retry_index:
             before = under_way.entries.get((head.run, effect.position, effect.retry_index - 1))
             if before is None:
                 return effect
             message = make_next(before, effect, now)
-        elif request is None or effect.retry_sequence:
+        elif request is None:
             return effect
         else:
             message = make_attempt(effect, request, head, now)
@@ -344,18 +371,21 @@ class LocalTasks:
         entry = under_way.entries.get(key)
         if entry is not None and is_same(entry.message, message):
             # The step was decided before, and could not be committed.
-            entry.effect = effect
+            entry.effect, entry.is_used = effect, True
+            step.begun += 1
             step.running.append(entry)
             return None
         if message.tags or not runner.can_run(message.task):
             return effect
         if effect.position < head.by_message:
             return replace(effect, doubt=DIED)
-        if under_way.is_off or step.is_cut or step.begun >= MOST_TASKS or now >= self._find_end(step):
+        if under_way.is_off or step.is_cut or step.begun >= MOST_TASKS or self.kept.bytes >= MOST_KEPT_BYTES:
+            return effect
+        if now >= self._find_end(step):
             return effect
         step.begun += 1
         entry = BegunAttempt(runner, runner.begin(message, under_way.note_end), message, effect)
-        under_way.entries[key] = entry
+        under_way.put(key, entry)
         step.running.append(entry)
         return None
 
@@ -372,7 +402,8 @@ class LocalTasks:
         head = take_back(before.head, received)
         happened: list[Event] = list(before.events)
         effects: list[Effect] = list(before.outbox)
-        for entry in over:
+        under_way.rounds += 1
+        for index, entry in enumerate(over):
             step.running.remove(entry)
             report = entry.attempt.report
             if report is None:
@@ -388,9 +419,10 @@ class LocalTasks:
                 if entry.was_held:
                     message = replace(message, delay=0.0)
                 elif message.delay <= IN_PLACE_SECONDS and not step.is_cut:
-                    self._hold(under_way, step, entry, message.delay)
+                    hold(under_way, step, entry, message.delay)
                     continue
             step.bytes += size
+            under_way.keep(entry, (under_way.rounds, index), size)
             under_way.fed.append(entry)
             result = take(head, received.instance.key, message, now, self._window)
             if result.head is not None:
@@ -416,17 +448,6 @@ class LocalTasks:
         step.draft = draft
         if after.run != head.run:
             end_run(under_way, step)
-
-    def _hold(self, under_way: LaneAttempts, step: OpenStep, entry: BegunAttempt, delay: float) -> None:
-        """Wait in place until the next attempt is due."""
-        step.running.append(entry)
-        entry.is_held = True
-
-        def release() -> None:
-            entry.is_held, entry.was_held, entry.timer = False, True, None
-            under_way.note_end()
-
-        entry.timer = asyncio.get_running_loop().call_later(delay, release)
 
     def _suspend(self, under_way: LaneAttempts, step: OpenStep) -> bool:
         """Set the lane aside until something has ended. False if the step must end now."""
