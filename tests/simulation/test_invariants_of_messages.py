@@ -12,7 +12,7 @@ from msgspec.structs import replace as replace_struct
 from infinitic import Workflow, topics, workflow
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.engines.effects import Confirm
-from infinitic.messages import client, commands, engine, events, service
+from infinitic.messages import client, commands, control, engine, events, service
 from infinitic.messages.engine import Input
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change
@@ -75,6 +75,13 @@ def set_task(**fields: object) -> Callable[[Message], Message]:
         return replace_struct(message, body=service.encode(replace_struct(service.decode(message.body), **fields)))
 
     return change
+
+
+def stop_of_next_run(message: Message) -> Message:
+    """Stop tasks of a run that has not begun."""
+    stopped = control.decode(message.body)
+    assert isinstance(stopped, control.CancelTasks)
+    return replace_struct(message, body=control.encode(replace_struct(stopped, run=stopped.run + 1)))
 
 
 def set_value(message: Message) -> Message:
@@ -223,6 +230,7 @@ BREAKS: tuple[tuple[str, str, bool, Callable[[Tape], Tape]], ...] = (
     ("cause-durable", "sequential", False, edit(is_published("service-executor"), set_task(retry_index=1))),
     ("cause-durable", "sequential", False, edit(is_published("service-executor"), set_task(task="wait"))),
     ("cause-durable", "timers", False, edit(is_published("workflow-engine", b'"wake"'), set_input(due=5.0))),
+    ("cause-durable", "timers", False, edit(is_published("service-control", b"cancel"), stop_of_next_run)),
     ("cause-durable", "sequential", False, edit(is_published("client", b'"completed"'), set_value)),
     (
         "report-asked",

@@ -51,8 +51,11 @@ def check_cancel_was_asked(message: CancelTasks, instance: ObservedInstance | No
     """Only what is not open any more is stopped."""
     if instance is None:
         return f"{message} is sent for an instance that is not in the storage"
-    if instance.is_over:
+    if instance.is_over or message.run < instance.head.run:
+        # Nothing of an earlier run is open. Positions of the run that goes on are others.
         return None
+    if message.run > instance.head.run:
+        return f"tasks of run {message.run} are stopped, and that has not begun"
     again = {retry.position: retry.retry_sequence for retry in instance.head.retries}
     for position, sequence in message.tasks:
         if position in instance.history.open_tasks and sequence >= again.get(position, 0):
